@@ -1,0 +1,189 @@
+//! How was I started? Touches the environment, descriptor 0, signals and the exit code.
+
+use callstats::answer::{Outcome, Service, Store, answer};
+use callstats::config::Config;
+use callstats::database::{Connector, Pool};
+use callstats::listen::Listener;
+use callstats::request::CgiParams;
+use callstats::root_token::RootTokenFile;
+use callstats::{cgi, check, fastcgi, response};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+const USAGE: &str = "\
+usage: callstats                    with a listening socket as descriptor 0: FastCGI worker until SIGTERM;
+                                    with GATEWAY_INTERFACE set: answers one CGI request
+       callstats --listen ADDRESS   binds /path/to.sock or host:port, then FastCGI worker
+       callstats check [--json]     a line for each thing that must be right; exits 0 or 1
+       callstats --version | --help
+
+Environment: DATABASE_URL, CALLSTATS_ROOT_TOKEN_FILE, CALLSTATS_PREFIX, CALLSTATS_DB_CONNECTIONS,
+CALLSTATS_DB_WAIT_MS, CALLSTATS_STATEMENT_TIMEOUT_MS, CALLSTATS_DRAIN_MS, RUST_LOG.
+";
+
+/// The command line was not understood.
+const EXIT_USAGE: u8 = 2;
+/// `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+enum Start {
+    Worker,
+    Listen(String),
+    Cgi,
+    Check { json: bool },
+    Print(String),
+}
+
+fn main() -> ExitCode {
+    fastcgi::widen_stacks();
+    env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info")).init();
+    match start() {
+        Ok(Start::Worker) => with_config(|config| serve(config, io::stdin().as_fd())),
+        Ok(Start::Listen(address)) => with_config(|config| match Listener::bind(&address) {
+            Ok(listener) => serve(config, listener.as_fd()),
+            Err(error) => {
+                log::error!("cannot listen on {address}: {error}");
+                ExitCode::FAILURE
+            }
+        }),
+        Ok(Start::Cgi) => answer_one(),
+        Ok(Start::Check { json }) => with_config(|config| check::run(config, json, &mut io::stdout())),
+        Ok(Start::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprint!("callstats: {error}\n\n{USAGE}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+/// A web server passes words of a query on as arguments (RFC 3875, section 4.4): in CGI they are a client's, and are
+/// not looked at.
+fn start() -> Result<Start, lexopt::Error> {
+    let is_listening = rustix::net::sockopt::socket_acceptconn(io::stdin()).unwrap_or(false);
+    if !is_listening && std::env::var_os("GATEWAY_INTERFACE").is_some() {
+        return Ok(Start::Cgi);
+    }
+    arguments(is_listening, lexopt::Parser::from_env())
+}
+
+fn arguments(is_listening: bool, mut parser: lexopt::Parser) -> Result<Start, lexopt::Error> {
+    use lexopt::prelude::*;
+    let start = match parser.next()? {
+        None if is_listening => Start::Worker,
+        None => return Err("descriptor 0 is no listening socket, and GATEWAY_INTERFACE is not set".into()),
+        Some(Long("listen")) => Start::Listen(parser.value()?.string()?),
+        Some(Long("version") | Short('V')) => {
+            Start::Print(concat!("callstats ", env!("CARGO_PKG_VERSION"), "\n").into())
+        }
+        Some(Long("help") | Short('h')) => Start::Print(USAGE.into()),
+        Some(Value(word)) if word == "check" => match parser.next()? {
+            None => Start::Check { json: false },
+            Some(Long("json")) => Start::Check { json: true },
+            Some(other) => return Err(other.unexpected()),
+        },
+        Some(other) => return Err(other.unexpected()),
+    };
+    match parser.next()? {
+        None => Ok(start),
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+fn with_config(run: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    match Config::from_env(|name| std::env::var_os(name)) {
+        Ok(config) => run(&config),
+        Err(errors) => {
+            for error in errors {
+                log::error!("{error}");
+            }
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; a second one ends the process at once.
+fn serve(config: &Config, listener: BorrowedFd<'_>) -> ExitCode {
+    let stop = match stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => {
+            log::error!("cannot watch for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let pool = Pool::new(config);
+    let root_token = RootTokenFile::new(config.root_token_file.clone());
+    root_token.token(); // for its line in the log
+    let prefix = config.prefix.clone();
+    log::info!("callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
+    let handler = move |params: &CgiParams, out: &mut dyn Write| {
+        !answer_logged(&prefix, &root_token, &pool, params, out).is_broken_off
+    };
+    match fastcgi::serve(listener, stop.as_fd(), config.drain, handler) {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::error!("cannot serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A descriptor that becomes readable when the process is told to stop.
+fn stop_signal() -> io::Result<UnixStream> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let (readable, written) = UnixStream::pair()?;
+    let was_told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, was_told.clone())?;
+        signal_hook::flag::register(signal, was_told.clone())?;
+        signal_hook::low_level::pipe::register(signal, written.try_clone()?)?;
+    }
+    // Nothing is kept that could be read again: the root token is read for each request. The signal must not kill.
+    signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+    Ok(readable)
+}
+
+fn answer_one() -> ExitCode {
+    let params = cgi::params(|name| std::env::var_os(name));
+    let mut out = io::stdout().lock();
+    let config = match Config::from_env(|name| std::env::var_os(name)) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in &errors {
+                log::error!("{error}");
+            }
+            // The client learns that it is not at fault; who reads the log learns why.
+            let _ = out.write_all(&response::fault(!params.is_head()));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let root_token = RootTokenFile::new(config.root_token_file.clone());
+    let store = Connector::new(&config);
+    let outcome = answer_logged(&config.prefix, &root_token, &store, &params, &mut out);
+    if outcome.is_broken_off { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn answer_logged(
+    prefix: &str,
+    root_token: &RootTokenFile,
+    store: &dyn Store,
+    params: &CgiParams,
+    out: &mut dyn Write,
+) -> Outcome {
+    let began = Instant::now();
+    let service = Service { prefix, root_token: root_token.token(), store };
+    let outcome = answer(&service, params, out);
+    let level = if outcome.cause.is_some() { log::Level::Warn } else { log::Level::Info };
+    log::log!(level, "{}", outcome.log_line(began.elapsed()));
+    outcome
+}

@@ -1,0 +1,63 @@
+//! Takes tokens out of texts for the log and for error sentences. Pure.
+
+use percent_encoding::percent_decode;
+
+/// What stands where a token stood.
+pub const REDACTED: &str = "[token]";
+
+/// A path for the log: one line of printable characters, not too long, and with no token in it, not even where a
+/// client wrote it into the path by mistake (`/stats/A/b&token=...`).
+pub fn path(raw: &[u8], secrets: &[String]) -> String {
+    let mut logged = String::new();
+    for (at, segment) in raw.split(|&byte| byte == b'/').enumerate() {
+        if at > 0 {
+            logged.push('/');
+        }
+        let segment = String::from_utf8_lossy(segment);
+        let decoded = percent_decode(segment.as_bytes()).decode_utf8_lossy();
+        let cleaned = text(&decoded, secrets);
+        let shown = if cleaned == decoded { &*segment } else { &*cleaned };
+        for character in shown.chars() {
+            if character.is_control() {
+                logged.extend(character.escape_default());
+            } else {
+                logged.push(character);
+            }
+        }
+    }
+    crate::error::shortened(&logged, 300)
+}
+
+/// A text without the secrets and without what follows `token=`.
+pub fn text(text: &str, secrets: &[String]) -> String {
+    let mut cleaned = text.to_owned();
+    if let Some(at) = cleaned.to_ascii_lowercase().find("token=") {
+        cleaned.replace_range(at + "token=".len().., REDACTED);
+    }
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        cleaned = cleaned.replace(secret.as_str(), REDACTED);
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_taken_out_wherever_they_stand() {
+        let secrets = ["s3cret/+".to_owned(), "root".to_owned(), String::new()];
+        for (raw, logged) in [
+            ("/stats/A/b%20c", "/stats/A/b%20c"),
+            ("/stats/A/s3cret%2F%2B", "/stats/A/[token]"),
+            ("/stats/A/xrootx", "/stats/A/x[token]x"),
+            ("/stats/A/b&token=other", "/stats/A/b&token=[token]"),
+            ("/stats/A/b%26TOKEN%3dother", "/stats/A/b&TOKEN=[token]"),
+            ("/a\nb", "/a\\nb"),
+        ] {
+            assert_eq!(path(raw.as_bytes(), &secrets), logged);
+        }
+        assert_eq!(path(b"/\xe9", &secrets), "/\u{fffd}");
+        assert_eq!(path(&[b'a'; 1000], &secrets).chars().count(), 301);
+    }
+}

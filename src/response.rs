@@ -1,0 +1,109 @@
+//! Status, headers and JSON as the bytes of a CGI response (RFC 3875, section 6). Pure.
+
+use crate::error::{ApiError, DatabaseError};
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
+use std::io;
+
+/// The headers of every answer: a browser must not guess a type, run, embed, leak or keep anything of it.
+const COMMON_HEADERS: &str = "Content-Type: text/html; charset=utf-8\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    Content-Security-Policy: default-src 'none'\r\n\
+    Referrer-Policy: no-referrer\r\n\
+    Cache-Control: private, no-store\r\n";
+
+/// The head of a response, up to and with the empty line.
+pub fn head(status: u16, header: Option<(&str, &str)>) -> Vec<u8> {
+    let extra = header.map_or(String::new(), |(name, value)| format!("{name}: {value}\r\n"));
+    format!("Status: {status} {}\r\n{COMMON_HEADERS}{extra}\r\n", phrase(status)).into_bytes()
+}
+
+/// The standard phrase of each status that this service has (RFC 9110, section 15).
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}
+
+/// The whole response of an error; for a HEAD request without its body.
+pub fn error(error: &ApiError, sentence: &str, with_body: bool) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        error: &'a str,
+    }
+    let mut bytes = head(error.status(), error.header());
+    if with_body {
+        write_json(&mut bytes, &Body { error: sentence });
+    }
+    bytes
+}
+
+/// The response of a process that cannot even read its configuration.
+pub fn fault(with_body: bool) -> Vec<u8> {
+    let fault = ApiError::Database(DatabaseError::Fault(String::new()));
+    error(&fault, &fault.sentence(""), with_body)
+}
+
+/// Appends a value as JSON in which `<`, `>` and `&` are written `\u003c`, `\u003e`, `\u0026`: the body is typed
+/// `text/html`, and a browser must find no markup in it.
+pub fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    let mut serializer = serde_json::Serializer::with_formatter(out, HtmlSafe(CompactFormatter));
+    // Writing plain structs to a vector has no way to fail.
+    let _ = value.serialize(&mut serializer);
+}
+
+struct HtmlSafe(CompactFormatter);
+
+impl Formatter for HtmlSafe {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&']) {
+            self.0.write_string_fragment(out, &rest[..at])?;
+            write!(out, "\\u{:04x}", rest.as_bytes()[at])?;
+            rest = &rest[at + 1..];
+        }
+        self.0.write_string_fragment(out, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(text: &str) -> String {
+        let mut out = Vec::new();
+        write_json(&mut out, &text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn markup_is_written_as_escapes() {
+        assert_eq!(json("<b>&amp;</b>"), r#""\u003cb\u003e\u0026amp;\u003c/b\u003e""#);
+        assert_eq!(json("a \"quote\" \\ and a tab\t"), r#""a \"quote\" \\ and a tab\t""#);
+    }
+
+    #[test]
+    fn a_head_request_gets_the_same_headers() {
+        let with = String::from_utf8(error(&ApiError::Method, "Use GET.", true)).unwrap();
+        let without = String::from_utf8(error(&ApiError::Method, "Use GET.", false)).unwrap();
+        assert_eq!(with, format!("{without}{{\"error\":\"Use GET.\"}}"));
+        assert!(without.contains("\r\nAllow: GET, HEAD\r\n") && without.ends_with("\r\n\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_parses_back_and_has_no_markup(text in any::<String>()) {
+            let written = json(&text);
+            prop_assert!(!written.contains(['<', '>', '&']));
+            prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+        }
+    }
+}
