@@ -130,7 +130,7 @@ pub fn answer(service: &Service<'_>, params: &CgiParams, out: &mut dyn Write) ->
                 outcome.is_broken_off = true;
             } else {
                 outcome.status = error.status();
-                let sentence = redact::text(&error.sentence(service.prefix), &secrets);
+                let sentence = error.sentence(service.prefix, &secrets);
                 let sent = output.replace(response::error(&error, &sentence, !params.is_head()));
                 outcome.is_broken_off = sent.is_err();
             }

@@ -1,5 +1,6 @@
 //! What can go wrong with a request, as data: the status, the words for the client and the words for the log. Pure.
 
+use crate::redact;
 use std::fmt;
 
 /// Why a request gets no statistics. One variant for each row of the error table of the contract, section 3.
@@ -91,8 +92,12 @@ impl ApiError {
         }
     }
 
-    /// A sentence that says what to do. It holds no token and no cause of ours.
-    pub fn sentence(&self, prefix: &str) -> String {
+    /// A sentence that says what to do. It holds none of the secrets and no cause of ours.
+    pub fn sentence(&self, prefix: &str, secrets: &[String]) -> String {
+        let not_found = |kind: &str, name: &str| {
+            let name = shortened(&redact::text(name, secrets), 100);
+            format!("There is no {kind} \"{name}\": check its spelling, upper and lower case count.")
+        };
         match self {
             Self::Method => "Use GET or HEAD.".into(),
             Self::BadRequest(sentence) => (*sentence).into(),
@@ -119,10 +124,6 @@ impl ApiError {
             _ => None,
         }
     }
-}
-
-fn not_found(kind: &str, name: &str) -> String {
-    format!("There is no {kind} \"{}\": check its spelling, upper and lower case count.", shortened(name, 100))
 }
 
 /// At most `limit` characters of the text, with a sign where some were left out.

@@ -39,11 +39,11 @@ pub struct StatsRequest {
     pub daterange: Option<String>,
 }
 
-const NOT_UTF8: ApiError =
-    ApiError::BadRequest("The address or a header has bytes that are not UTF-8: write them as UTF-8, percent-encoded.");
-const BROKEN_ESCAPE: ApiError =
-    ApiError::BadRequest("The address has a broken percent-escape: write % and two hexadecimal digits of UTF-8.");
-const NUL: ApiError = ApiError::BadRequest("The address has a NUL character: leave it out.");
+/// One sentence for all of these, because a web server may refuse some before they come here: `deploy` gives it the
+/// same words.
+const UNREADABLE: ApiError = ApiError::BadRequest(
+    "The address or a header cannot be read: write it as UTF-8, percent-encoded, without a NUL character.",
+);
 
 impl CgiParams {
     /// Takes the parameters out of wherever they are kept.
@@ -103,7 +103,7 @@ pub fn parse(params: &CgiParams, prefix: &str) -> Result<StatsRequest, ApiError>
         Some(b"HEAD") => true,
         Some(_) => return Err(ApiError::Method),
         // The transport leaves out what is not UTF-8 and all that comes after it.
-        None => return Err(NOT_UTF8),
+        None => return Err(UNREADABLE),
     };
     let segments = path_segments(params)?;
     let options = Options::parse(params.raw_query())?;
@@ -116,7 +116,7 @@ pub fn parse(params: &CgiParams, prefix: &str) -> Result<StatsRequest, ApiError>
 fn path_segments(params: &CgiParams) -> Result<Vec<String>, ApiError> {
     let path = params.raw_path();
     if path.is_empty() {
-        return Err(NOT_UTF8); // see above: a web server always sends a path
+        return Err(UNREADABLE); // see above: a web server always sends a path
     }
     let is_encoded = params.request_uri.is_some();
     let path = if is_encoded { without_authority(&path) } else { &path };
@@ -133,11 +133,11 @@ fn without_authority(path: &[u8]) -> &[u8] {
 
 fn decoded(bytes: &[u8], is_encoded: bool) -> Result<String, ApiError> {
     if is_encoded && has_broken_escape(bytes) {
-        return Err(BROKEN_ESCAPE);
+        return Err(UNREADABLE);
     }
     let bytes = if is_encoded { percent_decode(bytes).into() } else { Cow::Borrowed(bytes) };
-    let text = String::from_utf8(bytes.into_owned()).map_err(|_| NOT_UTF8)?;
-    if text.contains('\0') { Err(NUL) } else { Ok(text) }
+    let text = String::from_utf8(bytes.into_owned()).map_err(|_| UNREADABLE)?;
+    if text.contains('\0') { Err(UNREADABLE) } else { Ok(text) }
 }
 
 fn has_broken_escape(bytes: &[u8]) -> bool {
@@ -251,11 +251,11 @@ mod tests {
         ] {
             assert_eq!(names_of(uri), Err(ApiError::PathForm), "{uri}");
         }
-        assert_eq!(names_of("/stats/A/%"), Err(BROKEN_ESCAPE));
-        assert_eq!(names_of("/stats/A/%4"), Err(BROKEN_ESCAPE));
-        assert_eq!(names_of("/stats/A/%4g"), Err(BROKEN_ESCAPE));
-        assert_eq!(names_of("/stats/A/%E9"), Err(NOT_UTF8));
-        assert_eq!(names_of("/stats/A/%00"), Err(NUL));
+        assert_eq!(names_of("/stats/A/%"), Err(UNREADABLE));
+        assert_eq!(names_of("/stats/A/%4"), Err(UNREADABLE));
+        assert_eq!(names_of("/stats/A/%4g"), Err(UNREADABLE));
+        assert_eq!(names_of("/stats/A/%E9"), Err(UNREADABLE));
+        assert_eq!(names_of("/stats/A/%00"), Err(UNREADABLE));
     }
 
     #[test]
@@ -276,13 +276,13 @@ mod tests {
         };
         assert_eq!(parse(&params, "/stats").unwrap().folder.as_deref(), Some("50%25 é"));
         let latin1 = CgiParams { path_info: Some(b"/A/b/\xe9".to_vec()), ..params };
-        assert_eq!(parse(&latin1, "/stats"), Err(NOT_UTF8));
+        assert_eq!(parse(&latin1, "/stats"), Err(UNREADABLE));
     }
 
     #[test]
     fn options_are_form_encoded_and_given_once() {
         let request = parse(&params("/stats/A/b?a&b=&tok%65n=x+y%2b&daterange=-&%00=1"), "/stats");
-        assert_eq!(request, Err(NUL));
+        assert_eq!(request, Err(UNREADABLE));
         let request = parse(&params("/stats/A/b?a&b=&tok%65n=x+y%2b&daterange=-&Token=1"), "/stats").unwrap();
         assert_eq!(request.token.as_deref(), Some("x y+"));
         assert_eq!(request.daterange.as_deref(), Some("-"));

@@ -48,7 +48,7 @@ pub fn error(error: &ApiError, sentence: &str, with_body: bool) -> Vec<u8> {
 /// The response of a process that cannot even read its configuration.
 pub fn fault(with_body: bool) -> Vec<u8> {
     let fault = ApiError::Database(DatabaseError::Fault(String::new()));
-    error(&fault, &fault.sentence(""), with_body)
+    error(&fault, &fault.sentence("", &[]), with_body)
 }
 
 /// Appends a value as JSON in which `<`, `>` and `&` are written `\u003c`, `\u003e`, `\u0026`: the body is typed

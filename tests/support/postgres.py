@@ -1,0 +1,110 @@
+"""A private PostgreSQL cluster, and a database of its own for each test."""
+import contextlib
+import glob
+import io
+import itertools
+import re
+import signal
+import subprocess
+
+import psycopg2
+
+from .processes import PROJECT, Folder, Process, as_user, wait_until
+
+
+def programs():
+    """The folder of the newest server that is installed."""
+    found = glob.glob("/usr/lib/postgresql/*/bin/initdb")
+    newest = max(found, key=lambda path: int(re.search(r"/(\d+)/", path)[1]))
+    return newest.removesuffix("/initdb")
+
+
+class Cluster:
+    """Listens on a Unix socket in its folder, and nowhere else unless told to."""
+
+    def __init__(self, settings=(), name="pg"):
+        self.folder = Folder(name)
+        self.data = self.folder / "data"
+        self.numbers = itertools.count(1)
+        self.process = None
+        self.run("initdb", "-D", self.data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder.path}",
+                         "-c", "max_connections=200", *itertools.chain(*(("-c", setting) for setting in settings))]
+        self.start()
+
+    def run(self, program, *arguments):
+        command = [f"{programs()}/{program}", *map(str, arguments)]
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user())
+
+    def start(self):
+        self.process = Process([f"{programs()}/postgres", "-D", self.data, *self.settings], self.folder / "log")
+        wait_until(self.answers, 60, "PostgreSQL answers")
+
+    def stop(self, how=signal.SIGINT):
+        """SIGINT is a fast shutdown: clients are cut off."""
+        self.process.stop(how)
+
+    def remove(self):
+        self.stop(signal.SIGQUIT)
+        self.folder.remove()
+
+    def answers(self):
+        try:
+            self.connect("postgres").close()
+            return True
+        except psycopg2.OperationalError:
+            return False
+
+    def connect(self, database, user="owner"):
+        connection = psycopg2.connect(host=str(self.folder.path), dbname=database, user=user)
+        connection.autocommit = True
+        return connection
+
+    def execute(self, statement):
+        """A statement outside of the tests' databases."""
+        with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def database(self, with_schema=True, **options):
+        """A new, empty database."""
+        name = f"test{next(self.numbers)}"
+        words = " ".join(f"{key} {value}" for key, value in options.items())
+        self.execute(f"create database {name} {words}")
+        database = Database(self, name)
+        if with_schema:
+            database.script(PROJECT / "deploy" / "schema.sql")
+        return database
+
+
+class Database:
+    def __init__(self, cluster, name):
+        self.cluster, self.name = cluster, name
+        self.connection = cluster.connect(name)
+
+    @property
+    def url(self):
+        """DATABASE_URL for the worker."""
+        return f"host={self.cluster.folder.path} dbname={self.name} user=callstats_worker"
+
+    def query(self, statement, *parameters):
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else None
+
+    def value(self, statement, *parameters):
+        return self.query(statement, *parameters)[0][0]
+
+    def script(self, path):
+        """Runs a file as an operator does."""
+        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path, "-U", "owner", "-d", self.name]
+        text = path.read_text()
+        subprocess.run([str(word) for word in command], input=text, text=True, check=True, capture_output=True)
+
+    def copy(self, table_and_columns, lines):
+        """COPY of text lines."""
+        with self.connection.cursor() as cursor:
+            cursor.copy_expert(f"copy {table_and_columns} from stdin", io.StringIO("".join(lines)))
+
+    def drop(self):
+        self.connection.close()
+        self.cluster.execute(f"drop database {self.name} with (force)")

@@ -1,0 +1,65 @@
+"""The worker as operations teams start it."""
+import os
+import signal
+import socket
+
+from . import fastcgi
+from .processes import CALLSTATS, Folder, Process, wait_until
+
+ROOT_TOKEN = "root-0123456789abcdef"
+
+
+class Worker:
+    """A worker under spawn-fcgi (or started with --listen), on a Unix socket in a folder of its own."""
+
+    def __init__(self, database_url, listen=False, before=None, root_token=ROOT_TOKEN, **environment):
+        self.folder = Folder("worker")
+        self.socket = str(self.folder / "socket")
+        self.root_token_file = self.folder.write("root-token", f"{root_token}\n")
+        self.log = self.folder / "log"
+        self.environment = {"DATABASE_URL": database_url, "CALLSTATS_ROOT_TOKEN_FILE": str(self.root_token_file),
+                            **environment}
+        if listen:
+            command = [CALLSTATS, "--listen", self.socket]
+        else:
+            command = ["spawn-fcgi", "-n", "-s", self.socket, "-M", "0660", "--", CALLSTATS]
+        self.process = Process(command, self.log, before=before, **self.environment)
+        wait_until(self.accepts, what="the worker accepts")
+
+    def accepts(self):
+        assert self.process.popen.poll() is None, self.text()
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self.socket)
+                return "serves" in self.text()
+            except OSError:
+                return False
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def text(self):
+        return self.process.text()
+
+    def ask(self, method, uri, headers=(), body=b""):
+        return fastcgi.ask(self.socket, method, uri, headers, body)
+
+    def get(self, uri, token=ROOT_TOKEN):
+        return self.ask("GET", uri, [("Authorization", f"Bearer {token}")] if token else ())
+
+    def status(self, name):
+        """A number of /proc/PID/status: kB or a count."""
+        with open(f"/proc/{self.pid}/status") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def stop(self, number=signal.SIGTERM):
+        code = self.process.stop(number)
+        self.folder.remove()
+        return code
