@@ -9,7 +9,7 @@ begin;
 set local client_min_messages = warning;
 
 -- One run at a time, so that two operators do not trip over each other's roles.
-select pg_advisory_xact_lock(hashtext('callstats schema'));
+do $$ begin perform pg_advisory_xact_lock(hashtext('callstats schema')); end $$;
 
 create schema if not exists callstats;
 

@@ -110,6 +110,11 @@ class Connection:
 
     def receive(self, request_id=1):
         """The answer to a request that was sent."""
+        out, err, app_status = self.receive_streams(request_id)
+        return Answer(*cgi_response(out), app_status, err)
+
+    def receive_streams(self, request_id=1):
+        """All that comes up to the end of a request or of the connection."""
         out, err, app_status = b"", b"", None
         with contextlib.suppress(EOFError, ConnectionResetError):
             while app_status is None:
@@ -121,7 +126,7 @@ class Connection:
                     err += content
                 elif kind == END_REQUEST:
                     app_status, self.protocol_status = struct.unpack("!IB3x", content)
-        return Answer(*cgi_response(out), app_status, err)
+        return out, err, app_status
 
     def ask(self, method, uri, headers=(), body=b"", keep=False):
         self.send(request(parameters(method, uri, headers, body), body, keep=keep))

@@ -1,4 +1,5 @@
 """Private processes of the tests: unprivileged, in folders of their own, stopped when a test is over."""
+import atexit
 import contextlib
 import os
 import pathlib
@@ -10,11 +11,21 @@ import tempfile
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
-CALLSTATS = PROJECT / "target" / "release" / "callstats"
 
 # Root drops to this user; anybody else stays who they are.
 USER = "nobody" if os.getuid() == 0 else None
 GROUP = "nogroup" if os.getuid() == 0 else None
+
+
+def installed(executable):
+    """A copy where that user can get at it, whoever owns the folders above the project."""
+    folder = tempfile.mkdtemp(prefix="callstats-bin-")
+    os.chmod(folder, 0o755)
+    atexit.register(shutil.rmtree, folder)
+    return pathlib.Path(shutil.copy(executable, folder))
+
+
+CALLSTATS = installed(PROJECT / "target" / "release" / "callstats")
 
 
 def wait_until(state, seconds=15, what=None):

@@ -1,0 +1,103 @@
+"""Bad input gets a clear answer, and the worker serves the next request."""
+import json
+
+import pytest
+
+from .support import fastcgi
+from .support.processes import PROJECT
+from .support.worker import ROOT_TOKEN, Worker
+
+PATH = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303"
+UNREADABLE = "The address or a header cannot be read"
+FORM = "Ask for /stats/COMPANY/ORGANIZATION"
+
+BAD = {
+    "no path": ("GET", "/stats", (), 404, FORM),
+    "too many segments": ("GET", "/stats/a/b/c/d/e?token=x", (), 404, FORM),
+    "a thousand segments": ("GET", "/stats" + "/x" * 1000, (), 404, FORM),
+    "broken escape": ("GET", "/stats/a/%zz", (), 400, UNREADABLE),
+    "Latin-1 in the path": ("GET", b"/stats/acme/caf\xe9", (), 400, UNREADABLE),
+    "Latin-1 in the query": ("GET", b"/stats/acme/support?token=caf\xe9", (), 400, UNREADABLE),
+    "Latin-1 in a header": ("GET", PATH, [("User-Agent", b"caf\xe9")], 400, UNREADABLE),
+    "NUL in the path": ("GET", "/stats/acme/a%00", (), 400, UNREADABLE),
+    "raw NUL in the path": ("GET", b"/stats/acme/a\0", (), 400, UNREADABLE),
+    "a name of 8 KB": ("GET", f"/stats/acme/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "There is no organization"),
+    "a company of 8 KB": ("GET", f"/stats/{'%C3%A9' * 4096}/x?token={ROOT_TOKEN}", (), 404, "There is no company"),
+    "a folder of 8 KB": ("GET", f"/stats/acme/support/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "There is no folder"),
+    "a token of 10 KB": ("GET", f"/stats/acme/support?token={'x' * 10240}", (), 401, "Give a valid token"),
+    "a bearer of 10 KB": ("GET", "/stats/acme/support", [("Authorization", "Bearer " + "x" * 10240)], 401, "Give a valid"),
+    "SQL as a company": ("GET", f"/stats/'%20or%201=1--/support?token={ROOT_TOKEN}", (), 404, "There is no company"),
+    "SQL as an organization": ("GET", f"/stats/acme/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "There is no organization"),
+    "SQL as a folder": ("GET", f"/stats/acme/support/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "There is no folder"),
+    "SQL as a token": ("GET", "/stats/acme/support?token='%20or%201=1--", (), 401, "Give a valid token"),
+    "POST": ("POST", PATH, (), 405, "Use GET or HEAD"),
+    "an empty method": ("", PATH, (), 405, "Use GET or HEAD"),
+    "a method of 8 KB": ("G" * 8192, PATH, (), 405, "Use GET or HEAD"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_clear_answer(case, replay_worker):
+    method, uri, headers, status, sentence = BAD[case]
+    answer = replay_worker.ask(method, uri, headers)
+    assert answer.status == status
+    assert json.loads(answer.body)["error"].startswith(sentence)
+    assert len(answer.body) < 500
+    assert replay_worker.ask("GET", PATH).status == 200
+
+
+@pytest.mark.parametrize("options", ["&x=" + "y" * 30_000, "".join(f"&option{n}=%C3%A9" for n in range(2000)),
+                                     "&daterang=1&DATERANGE=2&tokens=3&Token=4", "&&&=&=&", "&;'%22"])
+def test_unknown_options_are_ignored(options, replay_worker):
+    answer = replay_worker.ask("GET", PATH + options)
+    assert answer.status == 200 and answer.body == replay_worker.ask("GET", PATH).body != b"[]"
+
+
+@pytest.mark.parametrize("left_out", ["REQUEST_METHOD", "REQUEST_URI"])
+def test_a_parameter_that_is_missing(left_out, replay_worker):
+    parameters = fastcgi.parameters("GET", PATH)
+    del parameters[left_out]
+    with fastcgi.Connection(replay_worker.socket) as connection:
+        connection.send(fastcgi.request(parameters, keep=True))
+        answer = connection.receive()
+        assert answer.status == 400 and json.loads(answer.body)["error"].startswith(UNREADABLE)
+        assert connection.ask("GET", PATH).status == 200
+
+
+def test_a_body_of_10_mb_is_read_and_refused(replay_worker):
+    with fastcgi.Connection(replay_worker.socket) as connection:
+        for _ in range(3):
+            assert connection.ask("POST", PATH, body=bytes(10_000_000), keep=True).status == 405
+            assert connection.ask("GET", PATH, keep=True).status == 200
+    assert replay_worker.status("VmHWM") < 32 * 1024
+
+
+def test_a_database_without_the_schema(cluster, start):
+    database = cluster.database(with_schema=False)
+    worker = start(Worker, database.url)
+    answer = worker.ask("GET", PATH)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert "run deploy/schema.sql" in worker.text() and "503" in worker.text()
+    assert b"schema" not in answer.body
+    database.script(PROJECT / "deploy" / "schema.sql")
+    assert worker.ask("GET", PATH).status == 404  # without a restart: there is no company yet
+    database.drop()
+
+
+@pytest.mark.parametrize("fault, words", [("missing", "cannot read the root token file"), ("empty", "is empty"),
+                                          ("folder", "is not a file"), ("white", "is empty"), ("latin1", "cannot read")])
+def test_a_root_token_file_that_is_none(fault, words, replay_database, start):
+    worker = start(Worker, replay_database.url)
+    file = worker.root_token_file
+    assert worker.ask("GET", PATH).status == 200
+    file.unlink()
+    {"missing": lambda: None, "empty": file.touch, "folder": file.mkdir, "white": lambda: file.write_text(" \n"),
+     "latin1": lambda: file.write_bytes(b"caf\xe9")}[fault]()
+    file.exists() and file.chmod(0o755)
+    assert worker.ask("GET", PATH).status == 401
+    assert worker.ask("GET", "/stats/acme/support?token=").status == 401
+    assert worker.ask("GET", "/stats/acme/support?token=acme-token").status == 200
+    assert worker.text().count(words) == 1, "said once, not for each request"
+    file.rmdir() if fault == "folder" else file.unlink(missing_ok=True)
+    worker.folder.write("root-token", ROOT_TOKEN)
+    assert worker.ask("GET", PATH).status == 200
