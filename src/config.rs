@@ -1,5 +1,6 @@
 //! The environment as a configuration; all that is wrong with it at once. Pure: variables come in through a function.
 
+use crate::database_url::DatabaseUrl;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `DATABASE_URL`.
-    pub database: postgres::Config,
+    pub database: DatabaseUrl,
     /// `CALLSTATS_ROOT_TOKEN_FILE`.
     pub root_token_file: PathBuf,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
@@ -96,24 +97,19 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<'_, F> {
         prefix
     }
 
-    fn database(&mut self) -> postgres::Config {
-        let mut nothing = postgres::Config::new();
+    fn database(&mut self) -> DatabaseUrl {
         let Some(url) = self.text("DATABASE_URL") else {
             self.errors.push(
                 "DATABASE_URL is not set: give a libpq URI or key=value pairs, such as \
                  postgresql://callstats_worker@db.example/calls"
                     .into(),
             );
-            return nothing;
+            return DatabaseUrl::default();
         };
-        match url.parse() {
-            Ok(config) => config,
-            Err(error) => {
-                self.errors.push(format!("DATABASE_URL cannot be read: {}", crate::database::explained(&error)));
-                nothing.application_name("callstats");
-                nothing
-            }
-        }
+        url.parse().unwrap_or_else(|error| {
+            self.errors.push(format!("DATABASE_URL cannot be read: {error}"));
+            DatabaseUrl::default()
+        })
     }
 
     fn log_filter(&mut self) {

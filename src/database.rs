@@ -14,6 +14,7 @@ use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 const SCOPE: &str = include_str!("sql/scope.sql");
 const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
@@ -26,15 +27,17 @@ const RECONNECT: Duration = Duration::from_millis(250);
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// Opens connections as this service needs them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connector {
     config: postgres::Config,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl Connector {
-    /// What the operator configured, with what every session of ours needs.
-    pub fn new(config: &Config) -> Self {
-        let mut database = config.database.clone();
+    /// What the operator configured, with what every session of ours needs. Fails where certificates cannot be read.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let tls = config.database.tls.connector()?;
+        let mut database = config.database.config.clone();
         if database.get_hosts().is_empty() && database.get_hostaddrs().is_empty() {
             database.host_path("/var/run/postgresql"); // where Debian's PostgreSQL listens
         }
@@ -57,13 +60,23 @@ impl Connector {
         database.keepalives_interval(Duration::from_secs(10));
         database.keepalives_retries(3);
         database.tcp_user_timeout(Duration::from_secs(60));
-        Self { config: database }
+        Ok(Self { config: database, tls })
     }
 
     /// One new connection.
     pub fn connect(&self) -> Result<Connection, DatabaseError> {
-        let client = self.config.connect(NoTls).map_err(|error| meaning(&error))?;
-        Ok(Connection { client, scope: None, organization_days: None, folder_days: None, is_spent: false })
+        let client = match &self.tls {
+            None => self.config.connect(NoTls),
+            Some(tls) => self.config.connect(tls.clone()),
+        };
+        Ok(Connection {
+            client: client.map_err(|error| unreachable(&error))?,
+            tls: self.tls.clone(),
+            scope: None,
+            organization_days: None,
+            folder_days: None,
+            is_spent: false,
+        })
     }
 }
 
@@ -77,6 +90,8 @@ impl Store for Connector {
 /// A connection with its prepared statements.
 pub struct Connection {
     client: Client,
+    /// For the connection that cancels a statement of this one.
+    tls: Option<MakeRustlsConnect>,
     scope: Option<Statement>,
     organization_days: Option<Statement>,
     folder_days: Option<Statement>,
@@ -136,7 +151,11 @@ impl Session for Connection {
         while let Some(row) = rows.next().map_err(|error| meaning(&error))? {
             if let Err(gone) = each(group(&row).map_err(|error| meaning(&error))?) {
                 self.is_spent = true;
-                if let Err(error) = canceller.cancel_query(NoTls) {
+                let cancelled = match &self.tls {
+                    None => canceller.cancel_query(NoTls),
+                    Some(tls) => canceller.cancel_query(tls.clone()),
+                };
+                if let Err(error) = cancelled {
                     log::warn!("cannot cancel a statement whose client is gone: {}", explained(&error));
                 }
                 return Err(GroupsError::Client(gone));
@@ -187,7 +206,7 @@ pub struct Pool {
 
 impl Pool {
     /// Begins to connect in the background: a database that is down does not stop the start.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, connector: Connector) -> Self {
         let health = Arc::new(Health::default());
         let pool = r2d2::Pool::builder()
             .max_size(config.db_connections)
@@ -197,7 +216,7 @@ impl Pool {
             .max_lifetime(None)
             .connection_timeout(RECONNECT * 2) // of which r2d2 makes half the longest pause between two tries
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Manager { connector: Connector::new(config), health: health.clone() });
+            .build_unchecked(Manager { connector, health: health.clone() });
         Self { pool, health, wait: config.db_wait }
     }
 }
@@ -314,12 +333,26 @@ pub fn explained(error: &postgres::Error) -> String {
     text
 }
 
+/// What a failed connection means: nothing was begun that could be begun again.
+fn unreachable(error: &postgres::Error) -> DatabaseError {
+    match meaning(error) {
+        DatabaseError::Fault(_) | DatabaseError::Lost(_) if error.code().is_none() => cannot_be_reached(error),
+        DatabaseError::Lost(text) => DatabaseError::Unavailable(text),
+        other => other,
+    }
+}
+
+fn cannot_be_reached(error: &postgres::Error) -> DatabaseError {
+    let text = explained(error);
+    DatabaseError::Unavailable(format!("the database cannot be reached: {text}: start it, or correct DATABASE_URL"))
+}
+
 /// What an error of PostgreSQL means for an answer; by its code, never by its message.
 fn meaning(error: &postgres::Error) -> DatabaseError {
     let text = explained(error);
     let Some(code) = error.code() else {
-        return if error.source().is_some_and(|cause| cause.is::<io::Error>()) || error.is_closed() {
-            DatabaseError::Lost(format!("the database cannot be reached: {text}: start it, or correct DATABASE_URL"))
+        return if error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>()) {
+            DatabaseError::Lost(format!("the connection to the database broke: {text}: look into its log"))
         } else {
             DatabaseError::Fault(format!("the database gave an answer that cannot be used: {text}"))
         };

@@ -14,7 +14,8 @@ use crate::request::CgiParams;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -43,9 +44,25 @@ pub fn widen_stacks() {
 pub trait Handler: Fn(&CgiParams, &mut dyn Write) -> bool + Send + Sync + 'static {}
 impl<F: Fn(&CgiParams, &mut dyn Write) -> bool + Send + Sync + 'static> Handler for F {}
 
-/// Serves requests from a listening socket until `stop` becomes readable, then finishes what was begun, for `drain`
-/// at the longest.
-pub fn serve(listener: BorrowedFd<'_>, stop: BorrowedFd<'_>, drain: Duration, handler: impl Handler) -> io::Result<()> {
+/// What is asked of a worker from outside, as descriptors that become readable.
+#[derive(Debug)]
+pub struct Signals {
+    /// Stop.
+    pub stop: UnixStream,
+    /// Read again what can be read again; one byte each time.
+    pub reload: UnixStream,
+}
+
+/// Serves requests from a listening socket until it is told to stop, then finishes what was begun, for `drain` at the
+/// longest.
+pub fn serve(
+    listener: BorrowedFd<'_>,
+    signals: &Signals,
+    drain: Duration,
+    reload: impl Fn(),
+    handler: impl Handler,
+) -> io::Result<()> {
+    let (stop, reloads) = (signals.stop.as_fd(), signals.reload.as_fd());
     rustix::io::ioctl_fionbio(listener, true)?;
     quiet_crate_panics();
     let worker = Arc::new(Worker {
@@ -56,10 +73,14 @@ pub fn serve(listener: BorrowedFd<'_>, stop: BorrowedFd<'_>, drain: Duration, ha
     });
     let mut last_complaint: Option<Instant> = None;
     loop {
-        let mut ready = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
+        let mut ready = [&stop, &reloads, &listener].map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
         wait(&mut ready, None)?;
-        if !ready[1].revents().is_empty() {
+        if !ready[0].revents().is_empty() {
             break;
+        }
+        if !ready[1].revents().is_empty() {
+            (&signals.reload).read_exact(&mut [0])?;
+            reload();
         }
         if let Err(error) = accept_waiting(&worker, listener) {
             if last_complaint.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {

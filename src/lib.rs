@@ -10,6 +10,7 @@ pub mod cgi;
 pub mod check;
 pub mod config;
 pub mod database;
+pub mod database_url;
 pub mod date_range;
 pub mod error;
 pub mod fastcgi;

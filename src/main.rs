@@ -3,6 +3,7 @@
 use callstats::answer::{Outcome, Service, Store, answer};
 use callstats::config::Config;
 use callstats::database::{Connector, Pool};
+use callstats::fastcgi::Signals;
 use callstats::listen::Listener;
 use callstats::request::CgiParams;
 use callstats::root_token::RootTokenFile;
@@ -43,16 +44,16 @@ fn main() -> ExitCode {
     fastcgi::widen_stacks();
     env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info")).init();
     match start() {
-        Ok(Start::Worker) => with_config(|config| serve(config, io::stdin().as_fd())),
-        Ok(Start::Listen(address)) => with_config(|config| match Listener::bind(&address) {
-            Ok(listener) => serve(config, listener.as_fd()),
+        Ok(Start::Worker) => with_config(|config, connector| serve(config, connector, io::stdin().as_fd())),
+        Ok(Start::Listen(address)) => with_config(|config, connector| match Listener::bind(&address) {
+            Ok(listener) => serve(config, connector, listener.as_fd()),
             Err(error) => {
                 log::error!("cannot listen on {address}: {error}");
                 ExitCode::FAILURE
             }
         }),
         Ok(Start::Cgi) => answer_one(),
-        Ok(Start::Check { json }) => with_config(|config| check::run(config, json, &mut io::stdout())),
+        Ok(Start::Check { json }) => with_config(|config, _| check::run(config, json, &mut io::stdout())),
         Ok(Start::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -97,36 +98,50 @@ fn arguments(is_listening: bool, mut parser: lexopt::Parser) -> Result<Start, le
     }
 }
 
-fn with_config(run: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
-    match Config::from_env(|name| std::env::var_os(name)) {
-        Ok(config) => run(&config),
-        Err(errors) => {
-            for error in errors {
-                log::error!("{error}");
-            }
-            ExitCode::from(EXIT_CONFIG)
+/// What the environment says; all that is wrong with it is in the log when this fails.
+fn configured() -> Result<(Config, Connector), ExitCode> {
+    let config = Config::from_env(|name| std::env::var_os(name));
+    let connected = config.and_then(|config| match Connector::new(&config) {
+        Ok(connector) => Ok((config, connector)),
+        Err(error) => Err(vec![error]),
+    });
+    connected.map_err(|errors| {
+        for error in errors {
+            log::error!("{error}");
         }
+        ExitCode::from(EXIT_CONFIG)
+    })
+}
+
+fn with_config(run: impl FnOnce(&Config, Connector) -> ExitCode) -> ExitCode {
+    match configured() {
+        Ok((config, connector)) => run(&config, connector),
+        Err(code) => code,
     }
 }
 
 /// Serves until SIGTERM or SIGINT; a second one ends the process at once.
-fn serve(config: &Config, listener: BorrowedFd<'_>) -> ExitCode {
-    let stop = match stop_signal() {
-        Ok(stop) => stop,
+fn serve(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> ExitCode {
+    let signals = match signals() {
+        Ok(signals) => signals,
         Err(error) => {
             log::error!("cannot watch for signals: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let pool = Pool::new(config);
-    let root_token = RootTokenFile::new(config.root_token_file.clone());
+    let pool = Pool::new(config, connector);
+    let root_token = Arc::new(RootTokenFile::new(config.root_token_file.clone()));
     root_token.token(); // for its line in the log
+    let reload = {
+        let root_token = root_token.clone();
+        move || root_token.reload()
+    };
     let prefix = config.prefix.clone();
     log::info!("callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
     let handler = move |params: &CgiParams, out: &mut dyn Write| {
         !answer_logged(&prefix, &root_token, &pool, params, out).is_broken_off
     };
-    match fastcgi::serve(listener, stop.as_fd(), config.drain, handler) {
+    match fastcgi::serve(listener, &signals, config.drain, reload, handler) {
         Ok(()) => {
             log::info!("stopped");
             ExitCode::SUCCESS
@@ -138,37 +153,33 @@ fn serve(config: &Config, listener: BorrowedFd<'_>) -> ExitCode {
     }
 }
 
-/// A descriptor that becomes readable when the process is told to stop.
-fn stop_signal() -> io::Result<UnixStream> {
+/// SIGTERM and SIGINT stop, SIGHUP reloads.
+fn signals() -> io::Result<Signals> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let (readable, written) = UnixStream::pair()?;
+    let (stop, told_to_stop) = UnixStream::pair()?;
+    let (reload, told_to_reload) = UnixStream::pair()?;
     let was_told = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, was_told.clone())?;
         signal_hook::flag::register(signal, was_told.clone())?;
-        signal_hook::low_level::pipe::register(signal, written.try_clone()?)?;
+        signal_hook::low_level::pipe::register(signal, told_to_stop.try_clone()?)?;
     }
-    // Nothing is kept that could be read again: the root token is read for each request. The signal must not kill.
-    signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
-    Ok(readable)
+    signal_hook::low_level::pipe::register(SIGHUP, told_to_reload)?;
+    Ok(Signals { stop, reload })
 }
 
 fn answer_one() -> ExitCode {
     let params = cgi::params(|name| std::env::var_os(name));
     let mut out = io::stdout().lock();
-    let config = match Config::from_env(|name| std::env::var_os(name)) {
-        Ok(config) => config,
-        Err(errors) => {
-            for error in &errors {
-                log::error!("{error}");
-            }
+    let (config, store) = match configured() {
+        Ok(configured) => configured,
+        Err(code) => {
             // The client learns that it is not at fault; who reads the log learns why.
             let _ = out.write_all(&response::fault(!params.is_head()));
-            return ExitCode::from(EXIT_CONFIG);
+            return code;
         }
     };
     let root_token = RootTokenFile::new(config.root_token_file.clone());
-    let store = Connector::new(&config);
     let outcome = answer_logged(&config.prefix, &root_token, &store, &params, &mut out);
     if outcome.is_broken_off { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
