@@ -90,11 +90,27 @@ pub struct Outcome {
     pub entries: u64,
     /// What an operator should know.
     pub cause: Option<String>,
-    /// The answer ended before it was whole: the transport must break the connection off.
-    pub is_broken_off: bool,
+    /// Whether all of it was sent.
+    pub ending: Ending,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All of it was sent.
+    Whole,
+    /// It failed in the middle: the transport must break the connection off.
+    BrokenOff,
+    /// The client went away. The transport must do the same, and nobody need worry.
+    ClientGone,
 }
 
 impl Outcome {
+    /// Whether an operator should look at it.
+    pub fn log_level(&self) -> log::Level {
+        if self.cause.is_some() && self.ending != Ending::ClientGone { log::Level::Warn } else { log::Level::Info }
+    }
+
     /// Method, path, status, entries, milliseconds, and what an operator should know.
     pub fn log_line(&self, elapsed: Duration) -> String {
         let Self { method, path, status, entries, .. } = self;
@@ -115,24 +131,25 @@ pub fn answer(service: &Service<'_>, params: &CgiParams, out: &mut dyn Write) ->
         status: 200,
         entries: 0,
         cause: None,
-        is_broken_off: false,
+        ending: Ending::Whole,
     };
     let mut output = Output::new(out, params.is_head());
     match statistics(service, params, &mut output) {
         Ok(entries) => outcome.entries = entries,
         Err(Stopped::ByClient(error)) => {
             outcome.cause = Some(format!("the client went away: {error}"));
-            outcome.is_broken_off = true;
+            outcome.ending = Ending::ClientGone;
         }
         Err(Stopped::ByError(error)) => {
             outcome.cause = error.cause().map(ToString::to_string);
             if output.has_sent {
-                outcome.is_broken_off = true;
+                outcome.ending = Ending::BrokenOff;
             } else {
                 outcome.status = error.status();
                 let sentence = error.sentence(service.prefix, &secrets);
-                let sent = output.replace(response::error(&error, &sentence, !params.is_head()));
-                outcome.is_broken_off = sent.is_err();
+                if output.replace(response::error(&error, &sentence, !params.is_head())).is_err() {
+                    outcome.ending = Ending::ClientGone;
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How was I started? Touches the environment, descriptor 0, signals and the exit code.
 
-use callstats::answer::{Outcome, Service, Store, answer};
+use callstats::answer::{Ending, Outcome, Service, Store, answer};
 use callstats::config::Config;
 use callstats::database::{Connector, Pool};
 use callstats::fastcgi::Signals;
@@ -139,7 +139,7 @@ fn serve(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> Exi
     let prefix = config.prefix.clone();
     log::info!("callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
     let handler = move |params: &CgiParams, out: &mut dyn Write| {
-        !answer_logged(&prefix, &root_token, &pool, params, out).is_broken_off
+        answer_logged(&prefix, &root_token, &pool, params, out).ending == Ending::Whole
     };
     match fastcgi::serve(listener, &signals, config.drain, reload, handler) {
         Ok(()) => {
@@ -181,7 +181,7 @@ fn answer_one() -> ExitCode {
     };
     let root_token = RootTokenFile::new(config.root_token_file.clone());
     let outcome = answer_logged(&config.prefix, &root_token, &store, &params, &mut out);
-    if outcome.is_broken_off { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if outcome.ending == Ending::Whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn answer_logged(
@@ -194,7 +194,6 @@ fn answer_logged(
     let began = Instant::now();
     let service = Service { prefix, root_token: root_token.token(), store };
     let outcome = answer(&service, params, out);
-    let level = if outcome.cause.is_some() { log::Level::Warn } else { log::Level::Info };
-    log::log!(level, "{}", outcome.log_line(began.elapsed()));
+    log::log!(outcome.log_level(), "{}", outcome.log_line(began.elapsed()));
     outcome
 }

@@ -39,14 +39,14 @@ impl RootTokenFile {
                 }
                 known.token = Some(token.clone());
             }
+            // The accept loop has said what ran out; the token of a moment ago is still the best there is.
+            Err(problem) if problem.is_passing => (),
             Err(problem) => {
                 if known.problem.as_deref() != Some(&problem.text) {
                     log::warn!("{}", problem.text);
                 }
                 known.problem = Some(problem.text.clone());
-                if !problem.is_passing {
-                    known.token = None;
-                }
+                known.token = None;
             }
         }
         known.token.clone()

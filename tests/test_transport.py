@@ -1,0 +1,306 @@
+"""Faults of the transport: whatever arrives on the socket, the process and all other connections go on."""
+import contextlib
+import json
+import random
+import resource
+import re
+import statistics
+import threading
+import time
+
+import pytest
+
+from .support import fastcgi
+from .support.processes import wait_until
+from .support.worker import ROOT_TOKEN, Worker
+
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+REQUEST = fastcgi.request(fastcgi.parameters("GET", DAY))
+KEPT = fastcgi.request(fastcgi.parameters("GET", DAY), keep=True)
+
+
+@pytest.fixture
+def worker(replay_database, start):
+    worker = start(Worker, replay_database.url)
+    assert worker.ask("GET", DAY).body == BILLING
+    return worker
+
+
+@pytest.fixture
+def shared(replay_worker):
+    """For what leaves no trace: whoever uses it checks that the worker still answers."""
+    yield replay_worker
+    assert replay_worker.ask("GET", DAY).body == BILLING
+
+
+def faults(worker):
+    """What the log says beyond its lines for requests."""
+    return [line for line in worker.text().splitlines() if " INFO " not in line]
+
+
+def settled(worker, threads, descriptors):
+    wait_until(lambda: worker.threads() <= threads and worker.descriptors() <= descriptors,
+               what=f"{threads} threads and {descriptors} descriptors")
+
+
+def test_kept_connections_that_are_closed(worker):
+    """10,000 of them: after an answer, in the middle of a record, at once."""
+    with contextlib.ExitStack() as kept:  # as many connections to PostgreSQL as there will be
+        waiting = [kept.enter_context(fastcgi.Connection(worker.socket)) for _ in range(16)]
+        for connection in waiting:
+            connection.send(REQUEST)
+        for connection in waiting:
+            connection.receive()
+    wait_until(lambda: worker.threads() < 10)
+    threads, descriptors, memory = worker.threads(), worker.descriptors(), worker.status("VmRSS")
+
+    def close_many(seed):
+        choice = random.Random(seed)
+        for _ in range(2500):
+            with fastcgi.Connection(worker.socket) as connection:
+                if choice.random() < 0.5:
+                    assert connection.ask("GET", DAY, keep=True).body == BILLING
+                connection.send(KEPT[:choice.randrange(len(KEPT))])
+
+    closers = [threading.Thread(target=close_many, args=(seed,)) for seed in range(4)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join()
+    settled(worker, threads, descriptors + 8)
+    assert faults(worker) == []
+    assert worker.status("VmRSS") < memory + 4096
+    assert worker.ask("GET", DAY).body == BILLING
+
+
+def test_descriptors_run_out(replay_database, start):
+    limit = (resource.RLIMIT_NOFILE, (100, 100))
+    worker = start(Worker, replay_database.url, CALLSTATS_DB_CONNECTIONS="4", before=lambda: resource.setrlimit(*limit))
+    assert worker.ask("GET", DAY).body == BILLING
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(fastcgi.Connection(worker.socket)) for _ in range(300)]
+        wait_until(lambda: "cannot accept a connection" in worker.text())
+        crowd[0].send(KEPT)
+        assert crowd[0].receive().body == BILLING, "who is connected is served"
+    ended = time.monotonic()
+    assert worker.ask("GET", DAY).body == BILLING
+    assert time.monotonic() - ended < 1
+    assert 1 <= len(faults(worker)) <= 2 + time.monotonic() - began
+    assert all("raise the limit of open files" in line for line in faults(worker))
+
+
+@pytest.mark.parametrize("parameters", [
+    [(f"HTTP_X_{n}", "x") for n in range(20_000)],
+    [("HTTP_X", "x" * 1_000_000)],
+    [("X" * 1_000_000, "")],
+], ids=["20,000 parameters", "a value of 1 MB", "a name of 1 MB"])
+def test_many_or_long_parameters(parameters, shared):
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(fastcgi.request([*parameters, *fastcgi.parameters("GET", DAY).items()]))
+        assert connection.receive().body == BILLING
+
+
+def test_as_many_parameters_as_the_stack_bears(worker):
+    """The limit that README states: 40,000 parameters are read."""
+    with fastcgi.Connection(worker.socket) as connection:
+        connection.send(fastcgi.request([*((f"H{n}", "") for n in range(40_000)), *fastcgi.parameters("GET", DAY).items()]))
+        assert connection.receive().body == BILLING
+
+
+def lying(name_length, value_length):
+    return fastcgi.begin() + fastcgi.stream(fastcgi.PARAMS, name_length + value_length + b"XY")
+
+
+PROTOCOL_ERRORS = {
+    "a name longer than all": lying(b"\x7f", b"\x01"),
+    "a value longer than all": lying(b"\x01", b"\x7f"),
+    "lengths of 2 GB": lying(b"\xff\xff\xff\xff", b"\xff\xff\xff\xff"),
+    "half a length": fastcgi.begin() + fastcgi.stream(fastcgi.PARAMS, b"\xff\xff"),
+    "an empty BEGIN_REQUEST": fastcgi.record(fastcgi.BEGIN_REQUEST),
+    "another version": b"\x02" + REQUEST[1:],
+    "a record that only workers send": fastcgi.record(fastcgi.END_REQUEST, bytes(8)),
+    "a record of type 0": fastcgi.record(0),
+    "zeros": bytes(1000),
+    "HTTP": b"GET /stats/acme/support HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": bytes.fromhex("160301020001000001fc0303") + bytes(500),
+    "text": b"hello" * 100,
+}
+
+
+@pytest.mark.parametrize("case", PROTOCOL_ERRORS)
+def test_what_breaks_the_protocol_ends_its_connection(case, shared):
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(PROTOCOL_ERRORS[case])
+        connection.socket.shutdown(1)
+        assert connection.receive_streams()[2] in (None, 0)
+        assert connection.is_closed()
+
+
+def test_a_second_begin_request_is_refused(shared):
+    """FastCGI 1.0, section 5.1: no multiplexing here, so FCGI_CANT_MPX_CONN."""
+    first, second = fastcgi.parameters("GET", DAY), fastcgi.begin(request_id=2)
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(fastcgi.begin() + second + fastcgi.stream(fastcgi.PARAMS, fastcgi.pairs(first))
+                        + fastcgi.stream(fastcgi.STDIN, b""))
+        kind, request_id, content = connection.read_record()
+        assert (kind, request_id, content[4]) == (fastcgi.END_REQUEST, 2, 1)
+        assert connection.receive().body == BILLING
+
+
+def test_a_record_of_an_unknown_type_is_answered(shared):
+    """FastCGI 1.0, section 4.2: FCGI_UNKNOWN_TYPE."""
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(fastcgi.record(99, b"?", request_id=0))
+        kind, request_id, content = connection.read_record()
+        assert (kind, request_id, content[0]) == (fastcgi.UNKNOWN_TYPE, 0, 99)
+        connection.send(REQUEST)
+        assert connection.receive().body == BILLING
+
+
+def test_get_values(shared):
+    """FastCGI 1.0, section 4.1."""
+    with fastcgi.Connection(shared.socket) as connection:
+        names = ["FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS", "UNKNOWN"]
+        connection.send(fastcgi.record(fastcgi.GET_VALUES, fastcgi.pairs([(name, "") for name in names]), request_id=0))
+        kind, request_id, content = connection.read_record()
+        assert (kind, request_id) == (fastcgi.GET_VALUES_RESULT, 0)
+        assert content == fastcgi.pairs([("FCGI_MAX_CONNS", "1"), ("FCGI_MAX_REQS", "1"), ("FCGI_MPXS_CONNS", "0")])
+        connection.send(REQUEST)
+        assert connection.receive().body == BILLING
+
+
+@pytest.mark.parametrize("sent_before", [b"", fastcgi.record(fastcgi.PARAMS, fastcgi.pairs({"REQUEST_METHOD": "GET"}))])
+def test_an_aborted_request_just_ends(sent_before, shared):
+    """FastCGI 1.0, section 5.4; the kept connection goes on."""
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(fastcgi.begin(keep=True) + sent_before + fastcgi.record(fastcgi.ABORT_REQUEST))
+        out, _, app_status = connection.receive_streams()
+        assert (out, app_status) == (b"", 0)
+        assert connection.ask("GET", DAY).body == BILLING
+
+
+def test_an_abort_in_the_middle_of_a_body(shared):
+    with fastcgi.Connection(shared.socket) as connection:
+        parameters = fastcgi.pairs(fastcgi.parameters("POST", DAY, body=bytes(100)))
+        connection.send(fastcgi.begin(keep=True) + fastcgi.stream(fastcgi.PARAMS, parameters)
+                        + fastcgi.record(fastcgi.STDIN, bytes(50)) + fastcgi.record(fastcgi.ABORT_REQUEST))
+        out, _, app_status = connection.receive_streams()
+        assert (out, app_status) == (b"", 0)
+        assert connection.ask("GET", DAY).body == BILLING
+
+
+@pytest.mark.parametrize("role", [fastcgi.AUTHORIZER, fastcgi.FILTER])
+def test_a_role_that_the_worker_does_not_have(role, worker):
+    """An answer with nothing in it and an application status of failure. The crate says FCGI_REQUEST_COMPLETE."""
+    with fastcgi.Connection(worker.socket) as connection:
+        connection.send(fastcgi.request(fastcgi.parameters("GET", DAY), role=role))
+        assert connection.receive_streams() == (b"", b"", 1)
+    assert "a role other than responder" in worker.text()
+
+
+def test_a_role_that_does_not_exist(shared):
+    """FastCGI 1.0, section 5.1: FCGI_UNKNOWN_ROLE."""
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(fastcgi.request(fastcgi.parameters("GET", DAY), role=9))
+        assert connection.receive_streams()[2] == 0 and connection.protocol_status == 3
+
+
+LATIN1 = ("HTTP_USER_AGENT", b"caf\xe9")
+
+
+@pytest.mark.parametrize("place, status", [(0, 400), (2, 400), (4, 400), (7, 200)])
+def test_a_parameter_that_is_not_utf8(place, status, shared):
+    """Where it cuts off what counts, a clear 400; behind that, the right answer."""
+    parameters = list(fastcgi.parameters("GET", DAY).items())
+    parameters.insert(place, LATIN1)
+    with fastcgi.Connection(shared.socket) as connection:
+        connection.send(fastcgi.request(parameters))
+        answer = connection.receive()
+        assert answer.status == status
+        if status == 400:
+            assert "cannot be read" in json.loads(answer.body)["error"]
+        else:
+            assert answer.body == BILLING
+
+
+def test_mutated_recordings(worker):
+    """10,000 real requests with bytes changed, cut out, doubled and put in."""
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    threads, descriptors = worker.threads(), worker.descriptors()
+
+    def mutate(choice):
+        data = bytearray(choice.choice([REQUEST, KEPT, KEPT + KEPT, fastcgi.request(fastcgi.parameters("POST", DAY), b"x" * 99)]))
+        for _ in range(choice.randint(1, 8)):
+            at = choice.randrange(len(data))
+            kind = choice.randrange(4)
+            if kind == 0:
+                data[at] = choice.choice([0, 1, 2, 127, 128, 255, choice.randrange(256)])
+            elif kind == 1:
+                del data[at:at + choice.randint(1, 20)]
+            elif kind == 2:
+                data[at:at] = data[at:at + choice.randint(1, 200)]
+            else:
+                data[at:at] = choice.randbytes(choice.randint(1, 20))
+        return data
+
+    def send_many(number):
+        choice = random.Random(seed + number)
+        for _ in range(2500):
+            with fastcgi.Connection(worker.socket) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(mutate(choice))
+                connection.socket.shutdown(1)
+                connection.socket.recv(1000)
+
+    senders = [threading.Thread(target=send_many, args=(number,)) for number in range(4)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    settled(worker, threads + 6, descriptors + 64)
+    assert not [line for line in faults(worker) if "a role other than responder" not in line]
+    assert worker.ask("GET", DAY).body == BILLING
+    assert worker.status("VmHWM") < 64 * 1024
+
+
+def medians(worker, rounds=300):
+    def one(connection):
+        began = time.perf_counter()
+        assert connection.ask("GET", DAY, keep=True).body == BILLING
+        return time.perf_counter() - began
+    with fastcgi.Connection(worker.socket) as connection:
+        return statistics.median(one(connection) for _ in range(rounds))
+
+
+def test_idle_and_slow_connections_disturb_nobody(worker):
+    """500 that are idle and 200 that send a byte now and then. The ratio is that of medians, the best of three."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    ratios = []
+    for _ in range(3):
+        alone = medians(worker)
+        with contextlib.ExitStack() as stack:
+            [stack.enter_context(fastcgi.Connection(worker.socket)) for _ in range(500)]
+            slow = [stack.enter_context(fastcgi.Connection(worker.socket)) for _ in range(200)]
+            done = threading.Event()
+
+            def trickle():
+                for at in range(len(REQUEST) - 1):
+                    for connection in slow:
+                        connection.send(REQUEST[at:at + 1])
+                    if done.wait(1):
+                        return
+
+            trickler = threading.Thread(target=trickle)
+            trickler.start()
+            wait_until(lambda: worker.threads() > 700)
+            ratios.append(medians(worker) / alone)
+            peak = worker.status("VmHWM")
+            done.set()
+            trickler.join()
+        wait_until(lambda: worker.threads() < 20)
+    print(f"median with 700 connections by median without: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; peak {peak} kB")
+    assert min(ratios) < 1.5
+    assert peak < 64 * 1024
+    assert faults(worker) == []
