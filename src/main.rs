@@ -120,7 +120,7 @@ fn with_config(run: impl FnOnce(&Config, Connector) -> ExitCode) -> ExitCode {
     }
 }
 
-/// Serves until SIGTERM or SIGINT; a second one ends the process at once.
+/// Serves until it is told to stop; told twice, the process ends at once.
 fn serve(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> ExitCode {
     let signals = match signals() {
         Ok(signals) => signals,
@@ -153,13 +153,13 @@ fn serve(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> Exi
     }
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP reloads.
+/// SIGTERM, SIGINT and, as FastCGI programs have it, SIGUSR1 stop; SIGHUP reloads.
 fn signals() -> io::Result<Signals> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     let (stop, told_to_stop) = UnixStream::pair()?;
     let (reload, told_to_reload) = UnixStream::pair()?;
     let was_told = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
+    for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, was_told.clone())?;
         signal_hook::flag::register(signal, was_told.clone())?;
         signal_hook::low_level::pipe::register(signal, told_to_stop.try_clone()?)?;

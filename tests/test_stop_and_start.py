@@ -1,0 +1,219 @@
+"""SIGTERM, SIGHUP, and restarts that lose nothing."""
+import collections
+import contextlib
+import http.client
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from .support import fastcgi
+from .support.processes import CALLSTATS, Folder, Process, wait_until
+from .support.webservers import Nginx
+from .support.worker import ROOT_TOKEN, Worker
+
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+RESTARTS = 50
+
+
+@pytest.fixture
+def slow(cluster, start):
+    """A worker on a database where an answer waits for an advisory lock."""
+    database = cluster.database()
+    database.query("""
+        insert into callstats.company (id, short_name) values (1, 'acme');
+        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
+        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
+        drop view callstats.call_source;
+        create function callstats.gate() returns int language plpgsql as
+            $$ begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return 1; end $$;
+        create view callstats.call_source as select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
+            null::text as agent_id, callstats.gate() as calls, 1000 as duration_ms;
+        grant select on callstats.call_source to callstats_worker;
+        select pg_advisory_lock(1)""")
+    worker = start(Worker, database.url)
+    worker.open = lambda: database.query("select pg_advisory_unlock(1)")
+    worker.waits = lambda: wait_until(lambda: database.query(
+        "select 1 from pg_locks where locktype = 'advisory' and not granted"), what="the answer waits")
+    yield worker
+    database.drop()
+
+
+def test_what_was_begun_is_finished(slow):
+    with fastcgi.Connection(slow.socket) as connection, fastcgi.Connection(slow.socket) as idle:
+        assert idle.ask("GET", "/stats", keep=True).status == 404
+        connection.send(fastcgi.request(fastcgi.parameters("GET", DAY), keep=True))
+        slow.waits()
+        slow.process.kill()
+        slow.open()
+        answer = connection.receive()
+        assert (answer.status, answer.body, answer.app_status) == (200, BILLING, 0)
+        assert connection.is_closed() and idle.is_closed()
+    assert slow.process.wait() == 0
+    assert "stopped" in slow.text()
+
+
+def test_a_drain_has_an_end(cluster, slow, start):
+    hasty = start(Worker, slow.environment["DATABASE_URL"], CALLSTATS_DRAIN_MS="100")
+    with fastcgi.Connection(hasty.socket) as connection:
+        connection.send(fastcgi.request(fastcgi.parameters("GET", DAY)))
+        slow.waits()
+        hasty.process.kill()
+        assert hasty.process.wait() == 0
+        assert connection.receive_streams()[2] is None
+    assert "1 requests were not finished after 100 ms" in hasty.text()
+
+
+def test_a_second_sigterm_ends_at_once(slow):
+    with fastcgi.Connection(slow.socket) as connection:
+        connection.send(fastcgi.request(fastcgi.parameters("GET", DAY)))
+        slow.waits()
+        slow.process.kill()
+        with fastcgi.Connection(slow.socket) as idle:  # served while it drains, or not accepted any more
+            idle.close()
+        wait_until(lambda: slow.process.kill() or slow.process.popen.poll() is not None, 1)
+        assert slow.process.wait() == 1
+
+
+def test_sighup_reads_again(replay_database, start):
+    worker = start(Worker, replay_database.url)
+    worker.folder.write("root-token", "another")
+    worker.process.kill(signal.SIGHUP)
+    wait_until(lambda: "was read again" in worker.text())
+    assert worker.get(DAY, "another").status == 400  # the old one is still in the query
+    worker.root_token_file.unlink()
+    for times in (1, 2):
+        worker.process.kill(signal.SIGHUP)
+        wait_until(lambda: worker.text().count("cannot read the root token file") == times)
+    assert worker.ask("GET", DAY).status == 401
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_other_signals_that_stop(number, replay_database, start):
+    """SIGUSR1 is what multiwatch and others send."""
+    worker = start(Worker, replay_database.url)
+    worker.process.kill(number)
+    assert worker.process.wait() == 0
+
+
+def test_sigpipe_does_not_kill(replay_database, start):
+    worker = start(Worker, replay_database.url)
+    worker.process.kill(signal.SIGPIPE)
+    assert worker.ask("GET", DAY).body == BILLING
+
+
+class Parent:
+    """Holds the listening socket and starts the worker again whenever it ends, as systemd does."""
+
+    def __init__(self, environment):
+        self.folder = Folder("parent")
+        self.socket, self.log = str(self.folder / "socket"), self.folder / "log"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.socket)
+        os.chmod(self.socket, 0o666)
+        self.listener.listen(512)
+        self.environment, self.codes = environment, []
+        self.worker = self.spawn()
+
+    def spawn(self):
+        return Process([CALLSTATS], self.log, stdin=self.listener, **self.environment)
+
+    def restart(self):
+        self.worker.kill()
+        self.codes.append(self.worker.wait())
+        self.worker = self.spawn()
+
+    def text(self):
+        return self.log.read_text()
+
+    def stop(self):
+        self.worker.stop()
+        self.listener.close()
+        self.folder.remove()
+
+
+class Multiwatch(Parent):
+    """multiwatch under spawn-fcgi, as operations teams without systemd have it."""
+
+    def __init__(self, environment):
+        self.folder = Folder("multiwatch")
+        self.socket, self.log = str(self.folder / "socket"), self.folder / "log"
+        self.codes = []
+        command = ["spawn-fcgi", "-n", "-s", self.socket, "--", "/usr/bin/multiwatch", "-f", "1", "-r", "1000", "--", CALLSTATS]
+        self.process = Process(command, self.log, **environment)
+        wait_until(self.child)
+
+    def child(self):
+        done = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        return int(done.stdout) if done.stdout.strip() and "serves" in self.text() else None
+
+    def restart(self):
+        old, served = self.child(), self.text().count("serves")
+        os.kill(old, signal.SIGTERM)
+        wait_until(lambda: self.text().count("serves") > served)
+
+    def stop(self):
+        self.process.stop()
+        self.folder.remove()
+
+
+def written(number):
+    """The path of DAY in a spelling of its own: each letter percent-encoded or not, as the bits of a number say."""
+    path, _, query = DAY.partition("?")
+    letters = iter(range(len(path)))
+    spelled = (letter if letter == "/" or not number >> next(letters) & 1 else f"%{ord(letter):02X}" for letter in path)
+    return f"{''.join(spelled)}?{query}"
+
+
+class Load:
+    """Requests over 8 kept connections to a web server, each in a spelling of its own."""
+
+    def __init__(self, server):
+        self.server, self.answers = server, collections.Counter()
+        self.numbers = iter(itertools.count(1))
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self.run) for _ in range(8)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        with contextlib.closing(connection):
+            while not self.stopped.is_set():
+                connection.request("GET", written(next(self.numbers)))
+                response = connection.getresponse()
+                self.answers[response.status, response.read()] += 1
+
+    def count(self):
+        return sum(self.answers.values())
+
+    def stop(self):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", [Parent, Multiwatch])
+def test_restarts_lose_no_request(kind, replay_worker, start):
+    parent = start(kind, replay_worker.environment)
+    server = start(Nginx, parent.socket, [("rate=100r/s", "rate=100000r/s")])
+    load = Load(server)
+    try:
+        for _ in range(RESTARTS):
+            before = load.count()
+            wait_until(lambda: load.count() > before + 100)
+            parent.restart()
+    finally:
+        load.stop()
+    logged = collections.Counter(re.findall(r"GET (\S+) 200 1 entries", parent.text()))
+    print(f"{kind.__name__}: {RESTARTS} restarts under {load.count()} requests")
+    assert dict(load.answers) == {(200, BILLING): load.count()}
+    assert len(logged) == load.count() and set(logged.values()) == {1}
+    assert set(parent.codes) <= {0}
+    assert " WARN " not in parent.text() and " ERROR " not in parent.text()
