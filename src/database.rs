@@ -12,19 +12,12 @@ use postgres::types::ToSql;
 use postgres::{Client, NoTls, Row, Statement};
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 const SCOPE: &str = include_str!("sql/scope.sql");
 const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
 const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
-
-/// How soon a lost database is tried again, at the latest.
-const RECONNECT: Duration = Duration::from_millis(250);
-
-/// How often a database that stays away is worth a line in the log.
-const REMINDER: Duration = Duration::from_secs(60);
 
 /// Opens connections as this service needs them.
 #[derive(Clone)]
@@ -75,6 +68,7 @@ impl Connector {
             scope: None,
             organization_days: None,
             folder_days: None,
+            last_used: Instant::now(),
             is_spent: false,
         })
     }
@@ -95,13 +89,13 @@ pub struct Connection {
     scope: Option<Statement>,
     organization_days: Option<Statement>,
     folder_days: Option<Statement>,
-    /// It was left in the middle of an answer and is of no more use.
+    last_used: Instant,
     is_spent: bool,
 }
 
 impl Connection {
     /// Prepares all statements and runs each once with nothing to find, so that no request pays for planning.
-    fn warm_up(&mut self) -> Result<(), DatabaseError> {
+    pub fn warm_up(&mut self) -> Result<(), DatabaseError> {
         let question = Question { token_sha256: [0; 32], is_root: false, company: "", organization: "", folder: None };
         self.find(&question)?;
         let day = chrono::NaiveDate::default();
@@ -115,14 +109,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the server has closed the connection, as far as can be told without asking it.
-    fn is_dead(&mut self) -> bool {
-        self.is_spent || self.client.notifications().iter().next().is_err() || self.client.is_closed()
+    /// Whether it was left in the middle of an answer, or closed, and is of no more use.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent || self.client.is_closed()
     }
-}
 
-impl Session for Connection {
-    fn find(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
+    /// When it last did its work.
+    pub fn last_used(&self) -> Instant {
+        self.last_used
+    }
+
+    /// Asks the server for a sign of life. One round trip.
+    pub fn verify(&mut self, limit: Duration) -> Result<(), DatabaseError> {
+        self.client.is_valid(limit).map_err(|error| meaning(&error))?;
+        self.last_used = Instant::now();
+        Ok(())
+    }
+
+    fn find_once(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
         let statement = prepared(&mut self.client, &mut self.scope, SCOPE)?;
         let token = &question.token_sha256[..];
         let parameters: [&(dyn ToSql + Sync); 5] =
@@ -131,7 +135,7 @@ impl Session for Connection {
         found(&row).map_err(|error| meaning(&error))
     }
 
-    fn groups(
+    fn groups_once(
         &mut self,
         scope: &Scope,
         days: Days,
@@ -150,7 +154,7 @@ impl Session for Connection {
         let mut rows = self.client.query_raw(&statement, parameters).map_err(|error| meaning(&error))?;
         while let Some(row) = rows.next().map_err(|error| meaning(&error))? {
             if let Err(gone) = each(group(&row).map_err(|error| meaning(&error))?) {
-                self.is_spent = true;
+                self.is_spent = true; // rows of no use are still to come
                 let cancelled = match &self.tls {
                     None => canceller.cancel_query(NoTls),
                     Some(tls) => canceller.cancel_query(tls.clone()),
@@ -162,6 +166,27 @@ impl Session for Connection {
             }
         }
         Ok(())
+    }
+}
+
+impl Session for Connection {
+    fn find(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
+        let result = self.find_once(question);
+        self.is_spent |= matches!(result, Err(DatabaseError::Lost(_)));
+        self.last_used = Instant::now();
+        result
+    }
+
+    fn groups(
+        &mut self,
+        scope: &Scope,
+        days: Days,
+        each: &mut dyn FnMut(Group<'_>) -> io::Result<()>,
+    ) -> Result<(), GroupsError> {
+        let result = self.groups_once(scope, days, each);
+        self.is_spent |= matches!(result, Err(GroupsError::Database(DatabaseError::Lost(_))));
+        self.last_used = Instant::now();
+        result
     }
 }
 
@@ -195,125 +220,6 @@ fn group(row: &Row) -> Result<Group<'_>, postgres::Error> {
         calls: row.try_get(3)?,
         duration_ms: row.try_get(4)?,
     })
-}
-
-/// The connections of a worker: opened as they are needed, kept, and replaced when they die.
-pub struct Pool {
-    pool: r2d2::Pool<Manager>,
-    health: Arc<Health>,
-    wait: Duration,
-}
-
-impl Pool {
-    /// Begins to connect in the background: a database that is down does not stop the start.
-    pub fn new(config: &Config, connector: Connector) -> Self {
-        let health = Arc::new(Health::default());
-        let pool = r2d2::Pool::builder()
-            .max_size(config.db_connections)
-            .min_idle(Some(1))
-            .test_on_check_out(true)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connection_timeout(RECONNECT * 2) // of which r2d2 makes half the longest pause between two tries
-            .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Manager { connector, health: health.clone() });
-        Self { pool, health, wait: config.db_wait }
-    }
-}
-
-impl Store for Pool {
-    fn session(&self) -> Result<Box<dyn Session + '_>, DatabaseError> {
-        match self.pool.get_timeout(self.wait) {
-            Ok(connection) => Ok(Box::new(Pooled(connection))),
-            Err(_) => Err(self.health.problem().unwrap_or_else(|| {
-                DatabaseError::Unavailable(format!(
-                    "all {} database connections were busy for {} ms: raise CALLSTATS_DB_CONNECTIONS, or find what \
-                     makes the queries slow",
-                    self.pool.max_size(),
-                    self.wait.as_millis()
-                ))
-            })),
-        }
-    }
-}
-
-struct Pooled(r2d2::PooledConnection<Manager>);
-
-impl Session for Pooled {
-    fn find(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
-        self.0.find(question)
-    }
-
-    fn groups(
-        &mut self,
-        scope: &Scope,
-        days: Days,
-        each: &mut dyn FnMut(Group<'_>) -> io::Result<()>,
-    ) -> Result<(), GroupsError> {
-        self.0.groups(scope, days, each)
-    }
-}
-
-struct Manager {
-    connector: Connector,
-    health: Arc<Health>,
-}
-
-impl r2d2::ManageConnection for Manager {
-    type Connection = Connection;
-    type Error = DatabaseError;
-
-    fn connect(&self) -> Result<Connection, DatabaseError> {
-        let connected = self.connector.connect().and_then(|mut connection| match connection.warm_up() {
-            // What is wrong with the schema is said to, and by, the request that needs it.
-            Err(DatabaseError::NotReady(_) | DatabaseError::Timeout(_) | DatabaseError::Fault(_)) | Ok(()) => {
-                Ok(connection)
-            }
-            Err(error) => Err(error),
-        });
-        self.health.note(connected.as_ref().err());
-        connected
-    }
-
-    fn is_valid(&self, connection: &mut Connection) -> Result<(), DatabaseError> {
-        if connection.is_dead() {
-            return Err(DatabaseError::Lost("the database closed an idle connection".into()));
-        }
-        Ok(())
-    }
-
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.is_spent || connection.client.is_closed()
-    }
-}
-
-/// Whether the database can be reached: one line in the log when that changes, and now and then while it is away.
-#[derive(Debug, Default)]
-struct Health {
-    problem: Mutex<Option<(DatabaseError, Instant)>>,
-}
-
-impl Health {
-    fn note(&self, error: Option<&DatabaseError>) {
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        match (error, &*problem) {
-            (None, None) => (),
-            (None, Some(_)) => {
-                log::info!("the database is back");
-                *problem = None;
-            }
-            (Some(error), Some((known, said))) if error == known && said.elapsed() < REMINDER => (),
-            (Some(error), _) => {
-                log::error!("{error}; trying again until it is back");
-                *problem = Some((error.clone(), Instant::now()));
-            }
-        }
-    }
-
-    fn problem(&self) -> Option<DatabaseError> {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        problem.as_ref().map(|(error, _)| error.clone())
-    }
 }
 
 /// An error with its causes; of the server's, message and code without what could be a client's value.

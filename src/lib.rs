@@ -15,6 +15,7 @@ pub mod date_range;
 pub mod error;
 pub mod fastcgi;
 pub mod listen;
+pub mod pool;
 pub mod redact;
 pub mod report;
 pub mod request;

@@ -2,9 +2,10 @@
 
 use callstats::answer::{Ending, Outcome, Service, Store, answer};
 use callstats::config::Config;
-use callstats::database::{Connector, Pool};
+use callstats::database::Connector;
 use callstats::fastcgi::Signals;
 use callstats::listen::Listener;
+use callstats::pool::Pool;
 use callstats::request::CgiParams;
 use callstats::root_token::RootTokenFile;
 use callstats::{cgi, check, fastcgi, response};

@@ -22,14 +22,14 @@ def programs():
 class Cluster:
     """Listens on a Unix socket in its folder, and nowhere else unless told to."""
 
-    def __init__(self, settings=(), name="pg"):
-        self.folder = Folder(name)
+    def __init__(self, settings=(), name="pg", port=5432):
+        self.folder, self.port = Folder(name), port
         self.data = self.folder / "data"
         self.numbers = itertools.count(1)
         self.process = None
         self.run("initdb", "-D", self.data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         self.settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder.path}",
-                         "-c", "max_connections=200", *itertools.chain(*(("-c", setting) for setting in settings))]
+                         "-c", "max_connections=200", "-c", f"port={port}", *itertools.chain(*(("-c", setting) for setting in settings))]
         self.start()
 
     def run(self, program, *arguments):
@@ -56,7 +56,7 @@ class Cluster:
             return False
 
     def connect(self, database, user="owner"):
-        connection = psycopg2.connect(host=str(self.folder.path), dbname=database, user=user)
+        connection = psycopg2.connect(host=str(self.folder.path), port=self.port, dbname=database, user=user)
         connection.autocommit = True
         return connection
 
@@ -84,7 +84,7 @@ class Database:
     @property
     def url(self):
         """DATABASE_URL for the worker."""
-        return f"host={self.cluster.folder.path} dbname={self.name} user=callstats_worker"
+        return f"host={self.cluster.folder.path} port={self.cluster.port} dbname={self.name} user=callstats_worker"
 
     def query(self, statement, *parameters):
         with self.connection.cursor() as cursor:
@@ -96,7 +96,7 @@ class Database:
 
     def script(self, path):
         """Runs a file as an operator does."""
-        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path, "-U", "owner", "-d", self.name]
+        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path, "-p", self.cluster.port, "-U", "owner", "-d", self.name]
         text = path.read_text()
         subprocess.run([str(word) for word in command], input=text, text=True, check=True, capture_output=True)
 

@@ -1,0 +1,165 @@
+//! The connections of a worker: opened as they are needed, kept, and replaced when they die. Touches what
+//! [`crate::database`] touches, and the log.
+
+use crate::access::{Found, Scope};
+use crate::answer::{GroupsError, Question, Session, Store};
+use crate::config::Config;
+use crate::database::{Connection, Connector};
+use crate::date_range::Days;
+use crate::error::DatabaseError;
+use crate::report::Group;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How soon a lost database is tried again, at the latest.
+const RECONNECT: Duration = Duration::from_millis(250);
+
+/// How often a database that stays away is worth a line in the log.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// At most so many connections as the operator allows.
+pub struct Pool {
+    pool: r2d2::Pool<Manager>,
+    health: Arc<Health>,
+    wait: Duration,
+}
+
+impl Pool {
+    /// Begins to connect in the background: a database that is down does not stop the start.
+    pub fn new(config: &Config, connector: Connector) -> Self {
+        let health = Arc::new(Health::default());
+        let pool = r2d2::Pool::builder()
+            .max_size(config.db_connections)
+            .min_idle(Some(1))
+            .test_on_check_out(true)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connection_timeout(RECONNECT * 2) // of which r2d2 makes half the longest pause between two tries
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(Manager { connector, health: health.clone(), wait: config.db_wait });
+        Self { pool, health, wait: config.db_wait }
+    }
+}
+
+impl Store for Pool {
+    fn session(&self) -> Result<Box<dyn Session + '_>, DatabaseError> {
+        match self.pool.get_timeout(self.wait) {
+            Ok(connection) => Ok(Box::new(Pooled { connection, health: &self.health })),
+            Err(_) => Err(self.health.problem().unwrap_or_else(|| {
+                DatabaseError::Unavailable(format!(
+                    "all {} database connections were busy for {} ms: raise CALLSTATS_DB_CONNECTIONS, or find what \
+                     makes the queries slow",
+                    self.pool.max_size(),
+                    self.wait.as_millis()
+                ))
+            })),
+        }
+    }
+}
+
+struct Pooled<'a> {
+    connection: r2d2::PooledConnection<Manager>,
+    health: &'a Health,
+}
+
+impl Session for Pooled<'_> {
+    fn find(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
+        let result = self.connection.find(question);
+        self.health.note_loss(result.as_ref().err());
+        result
+    }
+
+    fn groups(
+        &mut self,
+        scope: &Scope,
+        days: Days,
+        each: &mut dyn FnMut(Group<'_>) -> io::Result<()>,
+    ) -> Result<(), GroupsError> {
+        let result = self.connection.groups(scope, days, each);
+        if let Err(GroupsError::Database(error)) = &result {
+            self.health.note_loss(Some(error));
+        }
+        result
+    }
+}
+
+struct Manager {
+    connector: Connector,
+    health: Arc<Health>,
+    wait: Duration,
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = DatabaseError;
+
+    fn connect(&self) -> Result<Connection, DatabaseError> {
+        let connected = self.connector.connect().and_then(|mut connection| match connection.warm_up() {
+            // What is wrong with the schema is said to, and by, the request that needs it.
+            Err(DatabaseError::NotReady(_) | DatabaseError::Timeout(_) | DatabaseError::Fault(_)) | Ok(()) => {
+                Ok(connection)
+            }
+            Err(error) => Err(DatabaseError::Unavailable(error.to_string())),
+        });
+        self.health.note_connect(connected.as_ref().err());
+        connected
+    }
+
+    /// A connection that was idle when another one died may be dead as well: only then it is worth a round trip.
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), DatabaseError> {
+        if self.health.has_lost_since(connection.last_used()) { connection.verify(self.wait) } else { Ok(()) }
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.is_spent()
+    }
+}
+
+/// Whether the database can be reached: one line in the log when that changes, and now and then while it is away.
+#[derive(Debug, Default)]
+struct Health(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why no connection can be made, and when the log said so.
+    problem: Option<(DatabaseError, Instant)>,
+    /// When a connection died last.
+    lost_at: Option<Instant>,
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_connect(&self, error: Option<&DatabaseError>) {
+        let problem = &mut self.state().problem;
+        match (error, &*problem) {
+            (None, None) => (),
+            (None, Some(_)) => {
+                log::info!("the database is back");
+                *problem = None;
+            }
+            (Some(error), Some((known, said))) if error == known && said.elapsed() < REMINDER => (),
+            (Some(error), _) => {
+                log::error!("{error}; trying again until it is back");
+                *problem = Some((error.clone(), Instant::now()));
+            }
+        }
+    }
+
+    fn problem(&self) -> Option<DatabaseError> {
+        self.state().problem.as_ref().map(|(error, _)| error.clone())
+    }
+
+    fn note_loss(&self, error: Option<&DatabaseError>) {
+        if matches!(error, Some(DatabaseError::Lost(_))) {
+            self.state().lost_at = Some(Instant::now());
+        }
+    }
+
+    fn has_lost_since(&self, instant: Instant) -> bool {
+        self.state().lost_at.is_some_and(|lost_at| lost_at >= instant)
+    }
+}

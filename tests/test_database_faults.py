@@ -1,0 +1,363 @@
+"""A database that stops, stalls, refuses and fails: made for real, and what a client sees of it."""
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from .support import fastcgi
+from .support.postgres import Cluster
+from .support.processes import PROJECT, Folder, free_port, wait_until
+from .support.webservers import Nginx
+from .support.worker import ROOT_TOKEN, Worker
+
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+
+
+@pytest.fixture(scope="module")
+def frail():
+    """A cluster that may be stopped."""
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def frail_database(frail):
+    database = frail.database()
+    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    return database
+
+
+@pytest.fixture
+def gated(database):
+    """An answer waits for an advisory lock, which is taken; `open` gives it back."""
+    database.query("""
+        insert into callstats.company (id, short_name) values (1, 'acme');
+        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
+        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
+        drop view callstats.call_source;
+        create function callstats.gate() returns int language plpgsql as
+            $$ begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return 1; end $$;
+        create view callstats.call_source as select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
+            null::text as agent_id, callstats.gate() as calls, 1000 as duration_ms;
+        grant select on callstats.call_source to callstats_worker;
+        select pg_advisory_lock(1)""")
+    database.open = lambda: database.query("select pg_advisory_unlock(1)")
+    return database
+
+
+@contextlib.contextmanager
+def asked(worker, uri=DAY):
+    with fastcgi.Connection(worker.socket) as connection:
+        connection.send(fastcgi.request(fastcgi.parameters("GET", uri)))
+        yield connection
+
+
+def many_at_once(worker, count=8):
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(asked(worker)) for _ in range(count)]
+        return [connection.receive() for connection in connections]
+
+
+def test_stopped_for_ten_seconds_under_load(frail, frail_database, start):
+    worker = start(Worker, frail_database.url)
+    seen, over = [], threading.Event()
+
+    def load():
+        while not over.is_set():
+            began = time.monotonic()
+            answer = worker.ask("GET", DAY)
+            seen.append((began, time.monotonic(), answer))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(seen) > 100)
+    frail_database.connection.close()
+    stopping = time.monotonic()
+    frail.stop()
+    stopped = time.monotonic()
+    over.wait(10)
+    returning = time.monotonic()
+    frail.start()
+    returned = time.monotonic()
+    wait_until(lambda: seen[-1][2].status == 200, 2)
+    over.wait(1)
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    assert {(answer.status, answer.body) for _, ended, answer in seen if ended < stopping} == {(200, BILLING)}
+    away = [(ended - began, answer) for began, ended, answer in seen if began > stopped and ended < returning]
+    assert {(answer.status, answer.headers["retry-after"]) for _, answer in away} == {(503, "1")}
+    longest = max(seconds for seconds, _ in away)
+    back = min(ended for _, ended, answer in seen if ended > returning and answer.status == 200)
+    late = [answer.status for began, _, answer in seen if began > returned + 1 and answer.status != 200]
+    print(f"{len(away)} answers while stopped, the slowest after {longest:.2f} s; "
+          f"200 again {max(0, back - returned):.2f} s after PostgreSQL was back")
+    assert longest < 2.5 and late == [] and back - returned < 1
+    assert worker.text().count("; trying again until it is back") < 5, "said when it changes, not for each try"
+    assert "the database is back" in worker.text()
+
+
+def test_connections_that_died_while_idle_cost_nothing(frail, frail_database, start):
+    worker = start(Worker, frail_database.url)
+    assert {answer.status for answer in many_at_once(worker)} == {200}
+    frail_database.connection.close()
+    frail.stop()
+    frail.start()
+    assert {answer.status for answer in many_at_once(worker)} == {200}
+    frail.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'callstats_worker'")
+    assert {answer.status for answer in many_at_once(worker)} == {200}
+    assert " 503 " not in worker.text()
+
+
+def test_a_connection_that_dies_under_a_request_is_replaced(gated, start):
+    """Terminated in the middle of the statement, before its first row: retried once."""
+    worker = start(Worker, gated.url)
+    with asked(worker) as connection:
+        victim = wait_until(lambda: gated.query("""select pid from pg_stat_activity where datname = current_database()
+            and wait_event_type = 'Lock' and usename = 'callstats_worker'"""))[0][0]
+        gated.query("select pg_terminate_backend(%s)", victim)
+        gated.open()
+        answer = connection.receive()
+    assert (answer.status, answer.body) == (200, BILLING)
+
+
+def test_waiting_for_a_connection_is_bounded(gated, start):
+    worker = start(Worker, gated.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="300")
+    with asked(worker) as first:
+        wait_until(lambda: gated.query("select 1 from pg_locks where locktype = 'advisory' and not granted"))
+        began = time.monotonic()
+        for method, uri, status in [("GET", "/stats/acme/support", 401), ("POST", DAY, 405), ("GET", "/stats", 404)]:
+            assert worker.ask(method, uri).status == status
+        unhindered = time.monotonic() - began
+        began = time.monotonic()
+        answer = worker.ask("GET", DAY)
+        waited = time.monotonic() - began
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert unhindered < 0.3 <= waited < 1
+        assert "all 1 database connections were busy for 300 ms: raise CALLSTATS_DB_CONNECTIONS" in worker.text()
+        gated.open()
+        assert first.receive().body == BILLING
+
+
+def test_the_statement_timeout(gated, start):
+    worker = start(Worker, gated.url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
+    answer = worker.ask("GET", DAY)
+    assert answer.status == 503 and "retry-after" not in answer.headers
+    assert json.loads(answer.body)["error"] == "The answer took too long: ask for fewer days."
+    assert "raise CALLSTATS_STATEMENT_TIMEOUT_MS" in worker.text()
+    gated.open()
+    assert worker.ask("GET", DAY).body == BILLING
+
+
+def test_a_table_that_a_migration_has_locked(database, start):
+    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    worker = start(Worker, database.url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
+    assert worker.ask("GET", DAY).body == BILLING
+    with contextlib.closing(database.cluster.connect(database.name)) as migration:
+        migration.autocommit = False
+        with migration.cursor() as cursor:
+            cursor.execute("lock table callstats.call in access exclusive mode")
+        answer = worker.ask("GET", DAY)
+        assert answer.status == 503 and "retry-after" not in answer.headers
+        assert "lock" in worker.text()
+    assert worker.ask("GET", DAY).body == BILLING
+
+
+@pytest.fixture
+def failing(database):
+    """Rows that end in an error, as a bad sector of a disk does; `after` sets after how many days."""
+    database.query("""
+        insert into callstats.company (id, short_name) values (1, 'acme');
+        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
+        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
+        drop view callstats.call_source;
+        create table callstats.fault (after int);
+        insert into callstats.fault values (0);
+        create function callstats.read_day(n int) returns int language plpgsql stable security definer as $$
+        begin
+            if n >= (select after from callstats.fault) then
+                raise exception 'could not read block 7 in file "base/1/2": secret detail' using errcode = 'io_error';
+            end if;
+            return 1000;
+        end $$;
+        create view callstats.call_source as select 1 as organization_id, date '2000-01-01' + n as call_date, 1 as folder_id,
+            null::text as agent_id, 1 as calls, callstats.read_day(n) as duration_ms from generate_series(0, 50000) n;
+        grant select on callstats.call_source to callstats_worker""")
+    database.after = lambda days: database.query("update callstats.fault set after = %s", days)
+    # Rows come one after the other only where nothing sorts them: the statement groups in the order it is given.
+    database.query(f"alter database {database.name} set enable_hashagg = off")
+    return database
+
+
+ALL = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20000101-21001231"
+
+
+def streaming(database):
+    """A table behind the view, with an index in group order, and the failing function on top: rows stream."""
+    database.query("""
+        drop view callstats.call_source;
+        create table callstats.day (organization_id int, call_date date, folder_id int, agent_id text collate "C", n int);
+        insert into callstats.day select 1, date '2000-01-01' + n, 1, null, n from generate_series(0, 50000) n;
+        create index on callstats.day (organization_id, call_date, folder_id, agent_id) include (n);
+        analyze callstats.day;
+        create view callstats.call_source as select organization_id, call_date, folder_id, agent_id, 1 as calls,
+            callstats.read_day(n) as duration_ms from callstats.day;
+        grant select on callstats.call_source to callstats_worker""")
+
+
+def test_a_failure_before_the_first_byte_is_an_honest_error(failing, start):
+    streaming(failing)
+    failing.after(20)
+    worker = start(Worker, failing.url)
+    answer = worker.ask("GET", ALL)
+    assert (answer.status, answer.app_status) == (500, 0)
+    assert b"secret" not in answer.body and "could not read block 7" in worker.text() and "58030" in worker.text()
+    failing.after(100_000)
+    assert len(json.loads(worker.ask("GET", ALL).body)) > 30_000
+
+
+def test_a_failure_after_the_first_byte_breaks_the_answer_off(failing, start):
+    streaming(failing)
+    failing.after(30_000)
+    worker = start(Worker, failing.url)
+    with fastcgi.Connection(worker.socket) as connection:
+        connection.send(fastcgi.request(fastcgi.parameters("GET", ALL), keep=True))
+        answer = connection.receive()
+        assert answer.status == 200 and answer.app_status != 0
+        assert connection.is_closed()
+    assert len(answer.body) > 100_000
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.body)
+    assert "could not read block 7" in worker.text()
+    server = start(Nginx, worker.socket)
+    _, _, body = server.ask("GET", ALL)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+    failing.after(100_000)
+    assert worker.ask("GET", ALL).body.endswith(b"]")
+
+
+def is_active(database):
+    return database.query("""select 1 from pg_stat_activity where usename = 'callstats_worker' and state = 'active'
+        and datname = current_database()""")
+
+
+@pytest.mark.parametrize("way", ["FastCGI", "nginx"])
+def test_a_query_does_not_outlive_its_client(way, failing, start):
+    streaming(failing)
+    failing.query("""create or replace function callstats.read_day(n int) returns int language plpgsql stable as
+        $$ begin if n > 2000 then perform pg_sleep(0.001); end if; return 1000; end $$""")
+    worker = start(Worker, failing.url)
+    if way == "nginx":
+        server = start(Nginx, worker.socket)
+        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection.sendall(f"GET {ALL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    else:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(worker.socket)
+        connection.sendall(fastcgi.request(fastcgi.parameters("GET", ALL)))
+    assert connection.recv(100)
+    assert is_active(failing)
+    connection.close()
+    began = time.monotonic()
+    wait_until(lambda: not is_active(failing), 5)
+    print(f"{way}: cancelled {time.monotonic() - began:.2f} s after the client was gone")
+    assert time.monotonic() - began < 1
+    assert "the client went away" in wait_until(lambda: "went away" in worker.text() and worker.text())
+    assert " WARN " not in worker.text()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    """Certificates: of an authority, of a server named localhost, and of an authority that signed nothing."""
+    folder = Folder("tls")
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder.path)
+
+    for name in ("authority", "stranger"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
+                "-out", f"{name}.pem")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
+    folder.write("names", "subjectAltName=DNS:localhost\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial",
+            "-days", "2", "-extfile", "names", "-out", "server.pem")
+    for name in ("server.key", "server.pem", "authority.pem", "stranger.pem"):
+        folder.write(name, (folder / name).read_bytes())
+    yield folder
+    folder.remove()
+
+
+@pytest.fixture(scope="module")
+def encrypted(authority):
+    """A cluster that listens on a port and speaks TLS."""
+    cluster = Cluster(["listen_addresses=localhost", "ssl=on", f"ssl_cert_file={authority / 'server.pem'}",
+                       f"ssl_key_file={authority / 'server.key'}"], port=free_port())
+    # Over the network only with TLS.
+    (cluster.data / "pg_hba.conf").write_text("local all all trust\nhostssl all all localhost trust\n")
+    cluster.execute("select pg_reload_conf()")
+    database = cluster.database()
+    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    cluster.tls_url = f"host=localhost port={cluster.port} dbname={database.name} user=callstats_worker"
+    yield cluster
+    cluster.remove()
+
+
+def test_verified_tls(encrypted, authority, start):
+    worker = start(Worker, f"{encrypted.tls_url} sslmode=require sslrootcert={authority / 'authority.pem'}")
+    assert worker.ask("GET", DAY).body == BILLING
+    with contextlib.closing(encrypted.connect("postgres")) as connection, connection.cursor() as cursor:
+        cursor.execute("select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'callstats_worker'")
+        assert cursor.fetchone() == (True,)
+
+
+@pytest.mark.parametrize("options, words", [
+    ("sslmode=require sslrootcert={stranger}", "UnknownIssuer"),
+    ("sslmode=verify-full", "UnknownIssuer"),
+    ("sslmode=require sslrootcert={authority} host=127.0.0.1", "not valid for name"),
+    ("sslmode=disable", "no encryption"),
+], ids=["another authority", "the authorities of the system", "another name", "in the clear"])
+def test_a_wrong_certificate_is_refused(options, words, encrypted, authority, start):
+    options = options.format(stranger=authority / "stranger.pem", authority=authority / "authority.pem")
+    url = encrypted.tls_url.replace("host=localhost ", "") if "host=" in options else encrypted.tls_url
+    worker = start(Worker, f"{url} {options}", CALLSTATS_DB_WAIT_MS="500")
+    assert worker.ask("GET", DAY).status == 503
+    assert words in worker.text()
+
+
+def test_of_several_hosts_the_first_is_down(cluster, replay_database, start):
+    worker = start(Worker, replay_database.url.replace("host=", "host=/nowhere,127.0.0.1,").replace("port=5432", f"port=5432,{free_port()},5432"))
+    assert worker.ask("GET", DAY).body == BILLING
+
+
+def test_a_stalled_server_is_waited_for_only_so_long(frail, frail_database, start):
+    """Stopped by a signal: the kernel still accepts connections, and nobody answers on them. A request whose statement
+    is with the server waits with it; all others get their answer in time, and nothing is left of it afterwards."""
+    worker = start(Worker, frail_database.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="300")
+    assert worker.ask("GET", DAY).body == BILLING
+    pids = [frail.process.pid, *(pid for (pid,) in frail_database.query("select pid from pg_stat_activity"))]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with asked(worker) as waiting:
+            for _ in range(5):
+                began = time.monotonic()
+                answer = wait_until(lambda: worker.ask("GET", DAY))
+                assert answer.status == 503 and time.monotonic() - began < 1
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            assert waiting.receive().body == BILLING
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    assert worker.ask("GET", DAY).body == BILLING
