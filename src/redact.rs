@@ -1,12 +1,16 @@
 //! Takes tokens out of texts for the log and for error sentences. Pure.
 
 use percent_encoding::percent_decode;
+use std::ops::Range;
 
 /// What stands where a token stood.
 pub const REDACTED: &str = "[token]";
 
 /// The bytes from which on a secret is looked for within a text.
 const SHORTEST: usize = 6;
+
+/// The letters and digits in a row that look like a token.
+const TOKEN_LENGTH: usize = 32;
 
 /// A path for the log: one line of printable characters, not too long, and with no token in it, not even where a
 /// client wrote it into the path by mistake (`/stats/A/b&token=...`).
@@ -31,12 +35,15 @@ pub fn path(raw: &[u8], secrets: &[String]) -> String {
     crate::error::shortened(&logged, 300)
 }
 
-/// A text without the secrets and without what follows `token=`. A very short secret, which only a guess can be, counts
+/// A text without the secrets, without what follows `token=`, and without what looks like a token. A very short secret, which only a guess can be, counts
 /// only as a whole: it would make confetti of every text.
 pub fn text(text: &str, secrets: &[String]) -> String {
     let mut cleaned = text.to_owned();
     if let Some(at) = cleaned.to_ascii_lowercase().find("token=") {
         cleaned.replace_range(at + "token=".len().., REDACTED);
+    }
+    while let Some(range) = unbroken_run(&cleaned) {
+        cleaned.replace_range(range, REDACTED);
     }
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         if cleaned == *secret {
@@ -47,6 +54,20 @@ pub fn text(text: &str, secrets: &[String]) -> String {
         }
     }
     cleaned
+}
+
+/// Where letters and digits run on for as long as a token does: it may be one that was not shown as a token.
+fn unbroken_run(text: &str) -> Option<Range<usize>> {
+    let mut start = 0;
+    for (at, byte) in text.bytes().enumerate().chain([(text.len(), b' ')]) {
+        if !byte.is_ascii_alphanumeric() {
+            if at - start >= TOKEN_LENGTH {
+                return Some(start..at);
+            }
+            start = at + 1;
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -63,11 +84,13 @@ mod tests {
             ("/stats/A/xr00tr00tx", "/stats/A/x[token]x"),
             ("/stats/A/b&token=other", "/stats/A/b&token=[token]"),
             ("/stats/A/b%26TOKEN%3dother", "/stats/A/b&TOKEN=[token]"),
+            ("/0123456789abcdef0123456789ABCDEF/é-0123456789abcdef0123456789abcdef0", "/[token]/é-[token]"),
+            ("/0123456789abcdef-0123456789abcdef", "/0123456789abcdef-0123456789abcdef"),
             ("/a\nb", "/a\\nb"),
         ] {
             assert_eq!(path(raw.as_bytes(), &secrets), logged);
         }
         assert_eq!(path(b"/\xe9", &secrets), "/\u{fffd}");
-        assert_eq!(path(&[b'a'; 1000], &secrets).chars().count(), 301);
+        assert_eq!(path(&b"a-".repeat(500), &secrets).chars().count(), 301);
     }
 }
