@@ -106,25 +106,23 @@ class NginxCgi(Nginx):
 
 
 class Apache(WebServer):
-    """Apache with one of the files in deploy/apache."""
-    modules = ["mpm_event", "authz_core", "unixd", "headers", "proxy", "proxy_fcgi", "log_config", "mime"]
-    site_file = "callstats-proxy.conf"
+    """Apache with one of the files in deploy/apache; a worker of its own listens."""
+    modules, site_file = ["proxy", "proxy_fcgi"], "callstats-proxy.conf"
 
     def __init__(self, socket):
         self.socket = socket
         super().__init__()
 
     def site_changes(self):
-        return [("unix:/run/callstats/callstats.sock", f"unix:{self.socket}")]
+        return [("/run/callstats/callstats.sock", self.socket)]
 
     def command(self):
         built_in = subprocess.run(["/usr/sbin/apache2", "-l"], capture_output=True, text=True).stdout
+        modules = ["mpm_event", "authz_core", "unixd", "headers", "log_config", "mime", *self.modules]
         loads = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
-                          for name in self.modules if f"mod_{name}.c" not in built_in)
-        text = (PROJECT / "deploy" / "apache" / self.site_file).read_text()
-        text = re.sub(r"  +# CHANGE.*", "", text)
-        site = changed(text, ("/var/log/apache2", self.folder.path), *self.site_changes())
-        self.folder.write("site.conf", site)
+                          for name in modules if f"mod_{name}.c" not in built_in)
+        self.copy("callstats-common.conf", ("/var/log/apache2", self.folder.path))
+        self.copy(self.site_file, ("conf-available/", f"{self.folder.path}/"), *self.site_changes())
         who = f"User {USER}\nGroup {GROUP}" if USER else ""
         self.folder.write("apache.conf", f"""
             ServerRoot {self.folder.path}
@@ -138,6 +136,72 @@ class Apache(WebServer):
             ErrorLog {self.folder / 'error.log'}
             DocumentRoot {self.folder.path}
             TypesConfig /dev/null
-            Include {self.folder / 'site.conf'}
+            <IfModule fcgid_module>
+                FcgidIPCDir {self.folder.path}
+                FcgidProcessTableFile {self.folder / 'fcgid_shm'}
+            </IfModule>
+            <IfModule cgid_module>
+                ScriptSock {self.folder / 'cgid'}
+            </IfModule>
+            Include {self.folder / self.site_file}
         """)
         return ["/usr/sbin/apache2", "-D", "FOREGROUND", "-f", self.folder / "apache.conf"]
+
+    def copy(self, name, *changes):
+        text = (PROJECT / "deploy" / "apache" / name).read_text()
+        self.folder.write(name, changed(re.sub(r"  +# CHANGE.*", "", text), *changes))
+
+
+class StartedByWebServer:
+    """What the files change in which the web server starts the executable."""
+
+    def __init__(self, environment):
+        self.environment = environment
+        super().__init__("")
+
+    def site_changes(self):
+        return [("/usr/local/bin/callstats", CALLSTATS),
+                ("host=/var/run/postgresql dbname=calls user=callstats_worker", self.environment["DATABASE_URL"]),
+                ("/etc/callstats/root-token", self.environment["CALLSTATS_ROOT_TOKEN_FILE"])]
+
+
+class ApacheFcgid(StartedByWebServer, Apache):
+    """mod_fcgid."""
+    modules, site_file = ["alias", "fcgid"], "callstats-fcgid.conf"
+
+
+class ApacheCgid(StartedByWebServer, Apache):
+    """mod_cgid."""
+    modules, site_file = ["alias", "env", "cgid"], "callstats-cgid.conf"
+
+
+class LighttpdProxy(WebServer):
+    """lighttpd in front of something that listens already: for what its own file does not do."""
+
+    def __init__(self, socket, changes=()):
+        self.socket, self.changes = socket, changes
+        super().__init__()
+
+    def site_changes(self):
+        return [('"bin-path" => "/usr/local/bin/callstats",', ""), ("/run/lighttpd/callstats.sock", self.socket)]
+
+    def command(self):
+        text = (PROJECT / "deploy" / "lighttpd" / "callstats.conf").read_text()
+        text = re.sub(r"  +# CHANGE.*", "", text)
+        self.folder.write("site.conf", changed(text, ("/var/log/lighttpd", self.folder.path), *self.site_changes()))
+        self.folder.write("lighttpd.conf", f"""
+            server.document-root = "{self.folder.path}"
+            server.bind = "127.0.0.1"
+            server.port = {self.port}
+            server.upload-dirs = ( "{self.folder.path}" )
+            server.errorlog = "{self.folder / 'error.log'}"
+            include "{self.folder / 'site.conf'}"
+        """)
+        return ["/usr/sbin/lighttpd", "-D", "-f", self.folder / "lighttpd.conf"]
+
+
+class Lighttpd(StartedByWebServer, LighttpdProxy):
+    """lighttpd with deploy/lighttpd/callstats.conf, which starts the worker."""
+
+    def site_changes(self):
+        return [("/run/lighttpd/callstats.sock", self.folder / "socket"), *super().site_changes()]

@@ -1,0 +1,113 @@
+"""How many parameters web servers pass on at their widest settings: fewer than the worker's threads bear."""
+import socket
+import threading
+
+import pytest
+
+from .support import fastcgi
+from .support.processes import Folder
+from .support.webservers import Apache, LighttpdProxy, Nginx
+
+BORNE = 40_000  # test_transport.py shows it
+
+
+class Counter:
+    """A FastCGI responder that answers with the number of parameters that came."""
+
+    def __init__(self):
+        self.folder = Folder("counter")
+        self.socket = str(self.folder / "socket")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.socket)
+        (self.folder / "socket").chmod(0o666)
+        self.listener.listen(16)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                reader = fastcgi.Connection.__new__(fastcgi.Connection)
+                reader.socket, reader.buffer, data = connection, b"", b""
+                try:
+                    while True:
+                        kind, request_id, content = reader.read_record()
+                        data += content if kind == fastcgi.PARAMS else b""
+                        if kind == fastcgi.STDIN and not content:
+                            break
+                except (EOFError, ConnectionResetError):
+                    continue
+                answer = f"Content-Type: text/plain\r\n\r\n{self.count(data)}".encode()
+                connection.sendall(fastcgi.stream(fastcgi.STDOUT, answer, request_id)
+                                   + fastcgi.record(fastcgi.END_REQUEST, bytes(8), request_id))
+
+    @staticmethod
+    def count(data):
+        count = at = 0
+        while at < len(data):
+            sizes = []
+            for _ in range(2):
+                wide = data[at] >> 7
+                sizes.append(int.from_bytes(data[at:at + 4], "big") & 0x7FFFFFFF if wide else data[at])
+                at += 4 if wide else 1
+            at += sum(sizes)
+            count += 1
+        return count
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.folder.remove()
+
+
+def names():
+    """The shortest names of headers that there are, none alike."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    for first in letters[:26]:
+        for second in letters:
+            for third in letters:
+                for fourth in letters:
+                    yield f"{first}{second}{third}{fourth}"
+
+
+def ask(server, count):
+    """How many parameters arrive of a request with so many headers; 0 where the web server refuses it."""
+    lines = [f"{name}:" for name, _ in zip(names(), range(count))]
+    request = "\r\n".join(["GET /stats/a/b HTTP/1.1", "Host: x", "Connection: close", *lines, "", ""])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        try:
+            connection.sendall(request.encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        except (ConnectionResetError, BrokenPipeError):
+            return 0
+    head, _, body = answer.partition(b"\r\n\r\n")
+    number = body.split(b"\r\n")[1] if b"chunked" in head else body
+    return int(number) if head.startswith(b"HTTP/1.1 200") and number.isdigit() else 0
+
+
+def nginx(socket):
+    return Nginx(socket, [("large_client_header_buffers 4 64k;", "large_client_header_buffers 512 64k;"),
+                          ("fastcgi_pass_request_headers off;", "fastcgi_pass_request_headers on;")])
+
+
+class WideApache(Apache):
+    def command(self):
+        command = super().command()
+        with open(self.folder / "apache.conf", "a") as file:
+            file.write("LimitRequestFields 0\n")
+        return command
+
+
+@pytest.mark.parametrize("server", [nginx, WideApache, LighttpdProxy])
+def test_web_servers_pass_on_fewer(server, start):
+    counter = start(Counter)
+    server = start(server, counter.socket)
+    passed = [(ask(server, count), count) for count in (10, 1000, 2000, 4000, 6000, 8000, 10_000, 15_000, 20_000, 40_000, 100_000)]
+    most, sent = max(passed)
+    print(f"{type(server).__name__}: {most} parameters of {sent} headers are the most that arrive")
+    assert 10 < most
+    if type(server) is not WideApache:
+        assert most < BORNE
