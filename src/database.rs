@@ -121,9 +121,10 @@ impl Connection {
 
     /// Asks the server for a sign of life. One round trip.
     pub fn verify(&mut self, limit: Duration) -> Result<(), DatabaseError> {
-        self.client.is_valid(limit).map_err(|error| meaning(&error))?;
+        let verified = self.client.is_valid(limit);
+        self.is_spent |= verified.is_err();
         self.last_used = Instant::now();
-        Ok(())
+        verified.map_err(|error| DatabaseError::Lost(format!("the database does not answer: {}", explained(&error))))
     }
 
     fn find_once(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {

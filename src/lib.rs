@@ -16,6 +16,7 @@ pub mod error;
 pub mod fastcgi;
 pub mod listen;
 pub mod pool;
+pub mod probe;
 pub mod redact;
 pub mod report;
 pub mod request;

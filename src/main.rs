@@ -6,6 +6,7 @@ use callstats::database::Connector;
 use callstats::fastcgi::Signals;
 use callstats::listen::Listener;
 use callstats::pool::Pool;
+use callstats::probe::{self, DatabaseState, Monitor};
 use callstats::request::CgiParams;
 use callstats::root_token::RootTokenFile;
 use callstats::{cgi, check, fastcgi, response};
@@ -15,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
 usage: callstats                    with a listening socket as descriptor 0: FastCGI worker until SIGTERM;
@@ -139,8 +140,15 @@ fn serve(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> Exi
     };
     let prefix = config.prefix.clone();
     log::info!("callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
+    let (started, monitor) = (Instant::now(), Monitor::default());
     let handler = move |params: &CgiParams, out: &mut dyn Write| {
-        answer_logged(&prefix, &root_token, &pool, params, out).ending == Ending::Whole
+        if params.is_probe {
+            return out.write_all(&probe::answer(params, &monitor, pool.probe(), started.elapsed())).is_ok();
+        }
+        let began = Instant::now();
+        let outcome = answer_logged(&prefix, &root_token, &pool, params, out);
+        monitor.count(outcome.status, began.elapsed());
+        outcome.ending == Ending::Whole
     };
     match fastcgi::serve(listener, &signals, config.drain, reload, handler) {
         Ok(()) => {
@@ -180,6 +188,12 @@ fn answer_one() -> ExitCode {
             return code;
         }
     };
+    if params.is_probe {
+        let is_up = store.session().is_ok();
+        let state = DatabaseState { is_up, ..DatabaseState::default() };
+        let sent = out.write_all(&probe::answer(&params, &Monitor::default(), state, Duration::ZERO));
+        return if sent.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let root_token = RootTokenFile::new(config.root_token_file.clone());
     let outcome = answer_logged(&config.prefix, &root_token, &store, &params, &mut out);
     if outcome.ending == Ending::Whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::database::{Connection, Connector};
 use crate::date_range::Days;
 use crate::error::DatabaseError;
+use crate::probe::DatabaseState;
 use crate::report::Group;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How soon a lost database is tried again, at the latest.
 const RECONNECT: Duration = Duration::from_millis(250);
@@ -40,6 +41,30 @@ impl Pool {
             .build_unchecked(Manager { connector, health: health.clone(), wait: config.db_wait });
         Self { pool, health, wait: config.db_wait }
     }
+
+    /// Asks the database for a sign of life, twice where a connection has died while it was idle.
+    pub fn probe(&self) -> DatabaseState {
+        let is_up = self.answers().or_else(|_| self.answers()).is_ok();
+        let state = self.pool.state();
+        DatabaseState {
+            is_up,
+            connections: state.connections,
+            idle: state.idle_connections,
+            last_answer: self.health.state().last_answer,
+        }
+    }
+
+    fn answers(&self) -> Result<(), DatabaseError> {
+        match self.pool.get_timeout(self.wait) {
+            Ok(mut connection) => {
+                let verified = connection.verify(self.wait);
+                self.health.note_answer(verified.as_ref().err());
+                verified
+            }
+            // All are busy, with a database that is there, or there is none.
+            Err(_) => self.health.problem().map_or(Ok(()), Err),
+        }
+    }
 }
 
 impl Store for Pool {
@@ -66,7 +91,7 @@ struct Pooled<'a> {
 impl Session for Pooled<'_> {
     fn find(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
         let result = self.connection.find(question);
-        self.health.note_loss(result.as_ref().err());
+        self.health.note_answer(result.as_ref().err());
         result
     }
 
@@ -77,9 +102,10 @@ impl Session for Pooled<'_> {
         each: &mut dyn FnMut(Group<'_>) -> io::Result<()>,
     ) -> Result<(), GroupsError> {
         let result = self.connection.groups(scope, days, each);
-        if let Err(GroupsError::Database(error)) = &result {
-            self.health.note_loss(Some(error));
-        }
+        self.health.note_answer(match &result {
+            Err(GroupsError::Database(error)) => Some(error),
+            Err(GroupsError::Client(_)) | Ok(()) => None,
+        });
         result
     }
 }
@@ -126,6 +152,8 @@ struct State {
     problem: Option<(DatabaseError, Instant)>,
     /// When a connection died last.
     lost_at: Option<Instant>,
+    /// When it answered a statement last, be it with an error.
+    last_answer: Option<SystemTime>,
 }
 
 impl Health {
@@ -153,9 +181,10 @@ impl Health {
         self.state().problem.as_ref().map(|(error, _)| error.clone())
     }
 
-    fn note_loss(&self, error: Option<&DatabaseError>) {
-        if matches!(error, Some(DatabaseError::Lost(_))) {
-            self.state().lost_at = Some(Instant::now());
+    fn note_answer(&self, error: Option<&DatabaseError>) {
+        match error {
+            Some(DatabaseError::Lost(_)) => self.state().lost_at = Some(Instant::now()),
+            _ => self.state().last_answer = Some(SystemTime::now()),
         }
     }
 

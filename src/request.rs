@@ -20,6 +20,8 @@ pub struct CgiParams {
     pub query_string: Option<Vec<u8>>,
     /// `HTTP_AUTHORIZATION`.
     pub authorization: Option<Vec<u8>>,
+    /// `CALLSTATS_PROBE` is set: a probe of monitoring. No header of a client can set a parameter of this name.
+    pub is_probe: bool,
 }
 
 /// What a client asks for.
@@ -55,6 +57,7 @@ impl CgiParams {
             path_info: value("PATH_INFO"),
             query_string: value("QUERY_STRING"),
             authorization: value("HTTP_AUTHORIZATION"),
+            is_probe: value("CALLSTATS_PROBE").is_some_and(|value| !value.is_empty()),
         }
     }
 
@@ -87,7 +90,8 @@ impl CgiParams {
         tokens
     }
 
-    fn raw_query(&self) -> &[u8] {
+    /// The query as it came.
+    pub fn raw_query(&self) -> &[u8] {
         match (&self.query_string, &self.request_uri) {
             (Some(query), _) => query,
             (None, Some(uri)) => uri.splitn(2, |&byte| byte == b'?').nth(1).unwrap_or_default(),

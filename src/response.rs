@@ -6,16 +6,21 @@ use serde_json::ser::{CompactFormatter, Formatter};
 use std::io;
 
 /// The headers of every answer: a browser must not guess a type, run, embed, leak or keep anything of it.
-const COMMON_HEADERS: &str = "Content-Type: text/html; charset=utf-8\r\n\
-    X-Content-Type-Options: nosniff\r\n\
+const COMMON_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
     Content-Security-Policy: default-src 'none'\r\n\
     Referrer-Policy: no-referrer\r\n\
     Cache-Control: private, no-store\r\n";
 
-/// The head of a response, up to and with the empty line.
+/// The head of an answer of the API, up to and with the empty line.
 pub fn head(status: u16, header: Option<(&str, &str)>) -> Vec<u8> {
+    head_typed(status, "text/html; charset=utf-8", header)
+}
+
+/// The head of a response of any type.
+pub fn head_typed(status: u16, content_type: &str, header: Option<(&str, &str)>) -> Vec<u8> {
     let extra = header.map_or(String::new(), |(name, value)| format!("{name}: {value}\r\n"));
-    format!("Status: {status} {}\r\n{COMMON_HEADERS}{extra}\r\n", phrase(status)).into_bytes()
+    let phrase = phrase(status);
+    format!("Status: {status} {phrase}\r\nContent-Type: {content_type}\r\n{COMMON_HEADERS}{extra}\r\n").into_bytes()
 }
 
 /// The standard phrase of each status that this service has (RFC 9110, section 15).

@@ -72,6 +72,8 @@ class Nginx(WebServer):
     def command(self):
         temporary = "\n".join(f"{kind}_temp_path {self.folder / kind};"
                               for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (self.folder / "cache").mkdir(exist_ok=True)
+        (self.folder / "cache").chmod(0o777)
         self.folder.write("site.conf", self.site())
         self.folder.write("nginx.conf", f"""
             daemon off; pid {self.folder / 'pid'}; error_log {self.folder / 'error.log'};
@@ -107,7 +109,7 @@ class NginxCgi(Nginx):
 
 class Apache(WebServer):
     """Apache with one of the files in deploy/apache; a worker of its own listens."""
-    modules, site_file = ["proxy", "proxy_fcgi"], "callstats-proxy.conf"
+    modules, site_file = ["env", "authz_host", "proxy", "proxy_fcgi"], "callstats-proxy.conf"
 
     def __init__(self, socket):
         self.socket = socket
@@ -167,12 +169,12 @@ class StartedByWebServer:
 
 class ApacheFcgid(StartedByWebServer, Apache):
     """mod_fcgid."""
-    modules, site_file = ["alias", "fcgid"], "callstats-fcgid.conf"
+    modules, site_file = ["env", "authz_host", "alias", "fcgid"], "callstats-fcgid.conf"
 
 
 class ApacheCgid(StartedByWebServer, Apache):
     """mod_cgid."""
-    modules, site_file = ["alias", "env", "cgid"], "callstats-cgid.conf"
+    modules, site_file = ["env", "authz_host", "alias", "cgid"], "callstats-cgid.conf"
 
 
 class LighttpdProxy(WebServer):

@@ -1,0 +1,91 @@
+"""What monitoring sees, through each web server."""
+import json
+import re
+import time
+
+import pytest
+
+from .support import fastcgi
+from .support.postgres import Cluster
+from .support.processes import PROJECT
+from .support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx
+from .support.worker import ROOT_TOKEN, Worker
+
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+
+
+@pytest.mark.parametrize("server", [Nginx, Apache, ApacheFcgid, ApacheCgid, Lighttpd])
+def test_the_probe_needs_no_token(server, replay_worker, start):
+    server = start(server, replay_worker.socket if server in (Nginx, Apache) else replay_worker.environment)
+    status, headers, body = server.ask("GET", "/callstats-probe")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body)["database"]["up"] is True
+    status, headers, body = server.ask("GET", "/callstats-probe?format=prometheus")
+    assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"\ncallstats_database_up 1\n" in body
+    # No client can make a probe of its request.
+    for headers in ([("CALLSTATS_PROBE", "1")], [("Callstats-Probe", "1")], [("Probe", "1")]):
+        assert server.ask("GET", "/stats/acme/support?CALLSTATS_PROBE=1", headers)[0] == 401
+    assert server.ask("GET", "/stats/")[0] == 404
+
+
+def probe(worker, query=""):
+    with fastcgi.Connection(worker.socket) as connection:
+        connection.send(fastcgi.request({"REQUEST_METHOD": "GET", "CALLSTATS_PROBE": "1", "QUERY_STRING": query}))
+        return connection.receive()
+
+
+def test_what_is_counted(replay_database, start):
+    worker = start(Worker, replay_database.url)
+    for _ in range(3):
+        worker.ask("GET", DAY)
+    worker.ask("GET", "/stats")
+    told = json.loads(probe(worker).body)
+    assert told["requests"] == {"200": 3, "404": 1}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", told["version"]) and 0 < told["uptime_seconds"] < 60
+    assert 0 < told["latency_seconds"]["p50"] <= told["latency_seconds"]["p90"] <= told["latency_seconds"]["max"] < 1
+    assert 1 <= told["database"]["idle_connections"] <= told["database"]["connections"] <= 8
+    assert told["database"]["last_answer"].startswith("20")
+    lines = probe(worker, "format=prometheus").body.decode().splitlines()
+    assert 'callstats_requests_total{status="200"} 3' in lines and "callstats_request_duration_seconds_count 4" in lines
+    for line in lines:
+        assert re.fullmatch(r'# (HELP|TYPE) callstats_\w+ .+|callstats_\w+(\{\w+="[^"]*"\})? [0-9.e+-]+', line), line
+    assert "callstats_probe" not in worker.text().lower()
+
+
+def test_a_database_that_is_away(start):
+    cluster = Cluster()
+    database = cluster.database()
+    try:
+        worker = start(Worker, database.url, CALLSTATS_DB_WAIT_MS="300")
+        assert probe(worker).status == 200
+        database.connection.close()
+        cluster.stop()
+        began = time.monotonic()
+        answer = probe(worker)
+        assert answer.status == 503 and json.loads(answer.body)["database"]["up"] is False
+        assert time.monotonic() - began < 2
+        cluster.start()
+        assert probe(worker).status == 200
+    finally:
+        cluster.remove()
+
+
+def test_the_cache_that_can_be_switched_on(database, start):
+    """A wall of dashboards costs one query, and no token sees what another got."""
+    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    worker = start(Worker, database.url)
+    server = start(Nginx, worker.socket, [("#cache# ", ""), ("/var/cache/nginx/callstats", "cache")])
+    billing = server.ask("GET", DAY)
+    assert billing[0] == 200
+    database.query("delete from callstats.call")
+    assert server.ask("GET", DAY)[2] == billing[2] != b"[]", "kept"
+    assert worker.text().count(" 200 ") == 1
+    path = "/stats/acme/support/Billing?daterange=20260303"
+    assert server.ask("GET", path)[0] == 401
+    assert server.ask("GET", path, [("Authorization", "Bearer guess")])[0] == 401
+    assert server.ask("GET", path, [("Authorization", f"Bearer {ROOT_TOKEN}")])[2] == b"[]"
+    assert server.ask("GET", path + "&token=umlaut-token")[0] == 403
+    assert server.ask("GET", path)[0] == 401
+    assert server.ask("GET", DAY, [("Authorization", "Bearer umlaut-token")])[0] == 400
+    assert server.ask("HEAD", DAY)[2] == b""
