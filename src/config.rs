@@ -12,6 +12,8 @@ pub struct Config {
     pub database: DatabaseUrl,
     /// `CALLSTATS_ROOT_TOKEN_FILE`.
     pub root_token_file: PathBuf,
+    /// `CALLSTATS_SOCKET`: where the worker listens, for `callstats check` alone.
+    pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
     pub prefix: String,
     /// `CALLSTATS_DB_CONNECTIONS`: at most so many at once.
@@ -38,6 +40,7 @@ impl Config {
             root_token_file: (reader.variable)("CALLSTATS_ROOT_TOKEN_FILE")
                 .filter(|path| !path.is_empty())
                 .map_or_else(|| PathBuf::from(DEFAULT_ROOT_TOKEN_FILE), PathBuf::from),
+            socket: (reader.variable)("CALLSTATS_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from),
             prefix: reader.prefix(),
             db_connections: reader.number("CALLSTATS_DB_CONNECTIONS", 8, 1, 1000),
             db_wait: reader.milliseconds("CALLSTATS_DB_WAIT_MS", 2000, 1),

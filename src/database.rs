@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 const SCOPE: &str = include_str!("sql/scope.sql");
-const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
+pub(crate) const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
 const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
 
 /// Opens connections as this service needs them.
@@ -56,14 +56,19 @@ impl Connector {
         Ok(Self { config: database, tls })
     }
 
-    /// One new connection.
-    pub fn connect(&self) -> Result<Connection, DatabaseError> {
+    /// One new connection, bare.
+    pub fn client(&self) -> Result<Client, DatabaseError> {
         let client = match &self.tls {
             None => self.config.connect(NoTls),
             Some(tls) => self.config.connect(tls.clone()),
         };
+        client.map_err(|error| unreachable(&error))
+    }
+
+    /// One new connection with its statements.
+    pub fn connect(&self) -> Result<Connection, DatabaseError> {
         Ok(Connection {
-            client: client.map_err(|error| unreachable(&error))?,
+            client: self.client()?,
             tls: self.tls.clone(),
             scope: None,
             organization_days: None,

@@ -1,6 +1,7 @@
 //! How was I started? Touches the environment, descriptor 0, signals and the exit code.
 
 use callstats::answer::{Ending, Outcome, Service, Store, answer};
+use callstats::check::Style;
 use callstats::config::Config;
 use callstats::database::Connector;
 use callstats::fastcgi::Signals;
@@ -10,7 +11,7 @@ use callstats::probe::{self, DatabaseState, Monitor};
 use callstats::request::CgiParams;
 use callstats::root_token::RootTokenFile;
 use callstats::{cgi, check, fastcgi, response};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ enum Start {
     Worker,
     Listen(String),
     Cgi,
-    Check { json: bool },
+    Check(Style),
     Print(String),
 }
 
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
             }
         }),
         Ok(Start::Cgi) => answer_one(),
-        Ok(Start::Check { json }) => with_config(|config, _| check::run(config, json, &mut io::stdout())),
+        Ok(Start::Check(style)) => check::run(configured(), style, &mut io::stdout()),
         Ok(Start::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -88,8 +89,8 @@ fn arguments(is_listening: bool, mut parser: lexopt::Parser) -> Result<Start, le
         }
         Some(Long("help") | Short('h')) => Start::Print(USAGE.into()),
         Some(Value(word)) if word == "check" => match parser.next()? {
-            None => Start::Check { json: false },
-            Some(Long("json")) => Start::Check { json: true },
+            None => Start::Check(Style::Lines { coloured: io::stdout().is_terminal() }),
+            Some(Long("json")) => Start::Check(Style::Json),
             Some(other) => return Err(other.unexpected()),
         },
         Some(other) => return Err(other.unexpected()),
@@ -100,25 +101,24 @@ fn arguments(is_listening: bool, mut parser: lexopt::Parser) -> Result<Start, le
     }
 }
 
-/// What the environment says; all that is wrong with it is in the log when this fails.
-fn configured() -> Result<(Config, Connector), ExitCode> {
-    let config = Config::from_env(|name| std::env::var_os(name));
-    let connected = config.and_then(|config| match Connector::new(&config) {
-        Ok(connector) => Ok((config, connector)),
-        Err(error) => Err(vec![error]),
-    });
-    connected.map_err(|errors| {
-        for error in errors {
-            log::error!("{error}");
-        }
-        ExitCode::from(EXIT_CONFIG)
-    })
+/// What the environment says, or all that is wrong with it.
+fn configured() -> Result<(Config, Connector), Vec<String>> {
+    let config = Config::from_env(|name| std::env::var_os(name))?;
+    let connector = Connector::new(&config).map_err(|error| vec![error])?;
+    Ok((config, connector))
+}
+
+fn misconfigured(errors: &[String]) -> ExitCode {
+    for error in errors {
+        log::error!("{error}");
+    }
+    ExitCode::from(EXIT_CONFIG)
 }
 
 fn with_config(run: impl FnOnce(&Config, Connector) -> ExitCode) -> ExitCode {
     match configured() {
         Ok((config, connector)) => run(&config, connector),
-        Err(code) => code,
+        Err(errors) => misconfigured(&errors),
     }
 }
 
@@ -182,10 +182,10 @@ fn answer_one() -> ExitCode {
     let mut out = io::stdout().lock();
     let (config, store) = match configured() {
         Ok(configured) => configured,
-        Err(code) => {
+        Err(errors) => {
             // The client learns that it is not at fault; who reads the log learns why.
             let _ = out.write_all(&response::fault(!params.is_head()));
-            return code;
+            return misconfigured(&errors);
         }
     };
     if params.is_probe {

@@ -1,0 +1,115 @@
+"""`callstats check`: a line for each thing that must be right, and what mends what is not."""
+import json
+import subprocess
+
+import pytest
+
+from .support.processes import CALLSTATS, PROJECT, Folder, as_user
+from .support.worker import ROOT_TOKEN
+
+
+class Checked:
+    """Runs the check as the worker's user would."""
+
+    def __init__(self, database):
+        self.folder = Folder("check")
+        self.root_token_file = self.folder.write("root-token", ROOT_TOKEN)
+        self.environment = {"DATABASE_URL": database.url, "CALLSTATS_ROOT_TOKEN_FILE": str(self.root_token_file)}
+
+    def run(self, *arguments, **changes):
+        done = subprocess.run([CALLSTATS, "check", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              **as_user(**self.environment | changes))
+        return done.returncode, done.stdout
+
+    def stop(self):
+        self.folder.remove()
+
+
+@pytest.fixture
+def checked(database, start):
+    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    return start(Checked, database)
+
+
+def test_all_is_well(checked):
+    code, out = checked.run(CALLSTATS_SOCKET=str(checked.folder / "socket"))
+    assert code == 0, out
+    assert [line[7:24].strip() for line in out.splitlines()] == [
+        "database", "schema", "rights", "index", "time zones", "root token file", "socket"]
+    assert all(line.startswith("ok     ") for line in out.splitlines()) and "\x1b" not in out
+    code, out = checked.run("--json")
+    assert code == 0 and json.loads(out)["ok"] is True and json.loads(out)["checks"][0]["name"] == "database"
+
+
+def wrong(checked, name, **changes):
+    """What is wrong, which must be this one thing alone."""
+    code, out = checked.run(**changes)
+    lines = [line for line in out.splitlines() if line.startswith("WRONG  ")]
+    assert code == 1 and len(lines) == 1 and lines[0][7:].startswith(name), out
+    code, out = checked.run("--json", **changes)
+    assert code == 1 and [check["name"] for check in json.loads(out)["checks"] if not check["ok"]] == [name]
+    return lines[0]
+
+
+def test_a_database_that_is_away(checked):
+    assert "correct DATABASE_URL" in wrong(checked, "database", DATABASE_URL="host=/nowhere user=x")
+
+
+def test_a_configuration_that_is_wrong(checked):
+    code, out = checked.run(DATABASE_URL="", CALLSTATS_DB_CONNECTIONS="0")
+    assert code == 1 and out.count("WRONG  configuration") == 2
+
+
+def test_an_older_schema(checked, database):
+    database.query("update callstats.schema_version set version = 0")
+    assert "deploy/schema.sql" in wrong(checked, "schema")
+    database.query("update callstats.schema_version set version = 99")
+    assert "upgrade" in wrong(checked, "schema")
+
+
+def test_no_schema_at_all(cluster, start):
+    database = cluster.database(with_schema=False)
+    code, out = start(Checked, database).run()
+    assert code == 1 and "the schema callstats is not there" in out
+    database.drop()
+
+
+@pytest.mark.parametrize("statement, mend", [
+    ("revoke select on callstats.folder from callstats_worker", "grant select on callstats.folder to callstats_worker"),
+    ("grant insert on callstats.call to callstats_worker", "revoke all on callstats.call from callstats_worker"),
+    ("grant select on callstats.call to callstats_worker", "revoke all on callstats.call from callstats_worker"),
+])
+def test_rights(statement, mend, checked, database):
+    database.query(statement)
+    assert mend in wrong(checked, "rights")
+    database.query(mend if "grant" in mend else f"{mend}; grant select on callstats.call_source to callstats_worker")
+    assert checked.run()[0] == 0
+
+
+def test_no_index_in_group_order(checked, database):
+    database.query("drop index callstats.call_group")
+    assert "create index" in wrong(checked, "index")
+    database.query("create index on callstats.call (organization_id, call_date)")
+    assert "create index" in wrong(checked, "index")
+    database.query("create index on callstats.call (organization_id, call_date, folder_id, agent_id) include (duration_ms)")
+    assert checked.run()[0] == 0
+
+
+def test_a_time_zone_that_the_server_does_not_know(checked, database):
+    database.query("""alter table callstats.organization disable trigger organization_time_zone;
+        update callstats.organization set time_zone = 'Mars/Olympus' where id = 1""")
+    assert "acme/support has Mars/Olympus" in wrong(checked, "time zones")
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda file: file.chmod(0o644), "chmod o-rwx"),
+    (lambda file: file.write_text(""), "is empty"),
+    (lambda file: file.unlink(), "cannot read"),
+])
+def test_the_root_token_file(change, words, checked):
+    change(checked.root_token_file)
+    assert words in wrong(checked, "root token file")
+
+
+def test_a_socket_that_cannot_be_made(checked):
+    assert "/proc/nowhere/socket" in wrong(checked, "socket", CALLSTATS_SOCKET="/proc/nowhere/socket")
