@@ -151,6 +151,16 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- Files of calls that were loaded, so that none is loaded twice.
+
+create table if not exists callstats.loaded_file (
+    sha256 bytea primary key,
+    name text not null,
+    calls bigint not null,
+    loaded_at timestamptz not null default now()
+);
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- The worker reads what its statements need, and nothing else.
 
 revoke all on schema callstats from public;

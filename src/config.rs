@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Config {
     /// `DATABASE_URL`.
     pub database: DatabaseUrl,
+    /// `CALLSTATS_DATABASE_PASSWORD_FILE`: read for each new connection.
+    pub database_password_file: Option<PathBuf>,
     /// `CALLSTATS_ROOT_TOKEN_FILE`.
     pub root_token_file: PathBuf,
     /// `CALLSTATS_SOCKET`: where the worker listens, for `callstats check` alone.
@@ -37,10 +39,11 @@ impl Config {
         let mut reader = Reader { variable, errors: &mut errors };
         let config = Self {
             database: reader.database(),
-            root_token_file: (reader.variable)("CALLSTATS_ROOT_TOKEN_FILE")
-                .filter(|path| !path.is_empty())
-                .map_or_else(|| PathBuf::from(DEFAULT_ROOT_TOKEN_FILE), PathBuf::from),
-            socket: (reader.variable)("CALLSTATS_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from),
+            database_password_file: reader.path("CALLSTATS_DATABASE_PASSWORD_FILE"),
+            root_token_file: reader
+                .path("CALLSTATS_ROOT_TOKEN_FILE")
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT_TOKEN_FILE)),
+            socket: reader.path("CALLSTATS_SOCKET"),
             prefix: reader.prefix(),
             db_connections: reader.number("CALLSTATS_DB_CONNECTIONS", 8, 1, 1000),
             db_wait: reader.milliseconds("CALLSTATS_DB_WAIT_MS", 2000, 1),
@@ -67,6 +70,10 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<'_, F> {
                 None
             }
         }
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.variable)(name).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     fn number(&mut self, name: &str, default: u32, least: u32, most: u32) -> u32 {

@@ -12,6 +12,7 @@ use postgres::types::ToSql;
 use postgres::{Client, NoTls, Row, Statement};
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -23,6 +24,7 @@ const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
 #[derive(Clone)]
 pub struct Connector {
     config: postgres::Config,
+    password_file: Option<PathBuf>,
     tls: Option<MakeRustlsConnect>,
 }
 
@@ -53,14 +55,24 @@ impl Connector {
         database.keepalives_interval(Duration::from_secs(10));
         database.keepalives_retries(3);
         database.tcp_user_timeout(Duration::from_secs(60));
-        Ok(Self { config: database, tls })
+        Ok(Self { config: database, password_file: config.database_password_file.clone(), tls })
     }
 
     /// One new connection, bare.
     pub fn client(&self) -> Result<Client, DatabaseError> {
+        let mut config = self.config.clone();
+        if let Some(path) = &self.password_file {
+            let password = std::fs::read_to_string(path).map_err(|error| {
+                let name = path.display();
+                DatabaseError::Unavailable(format!(
+                    "cannot read the password file {name}: {error}: correct CALLSTATS_DATABASE_PASSWORD_FILE"
+                ))
+            })?;
+            config.password(password.trim_end_matches(['\r', '\n']));
+        }
         let client = match &self.tls {
-            None => self.config.connect(NoTls),
-            Some(tls) => self.config.connect(tls.clone()),
+            None => config.connect(NoTls),
+            Some(tls) => config.connect(tls.clone()),
         };
         client.map_err(|error| unreachable(&error))
     }

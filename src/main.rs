@@ -26,8 +26,9 @@ usage: callstats                    with a listening socket as descriptor 0: Fas
        callstats check [--json]     a line for each thing that must be right; exits 0 or 1
        callstats --version | --help
 
-Environment: DATABASE_URL, CALLSTATS_ROOT_TOKEN_FILE, CALLSTATS_PREFIX, CALLSTATS_DB_CONNECTIONS,
-CALLSTATS_DB_WAIT_MS, CALLSTATS_STATEMENT_TIMEOUT_MS, CALLSTATS_DRAIN_MS, RUST_LOG.
+Environment: DATABASE_URL, CALLSTATS_DATABASE_PASSWORD_FILE, CALLSTATS_ROOT_TOKEN_FILE, CALLSTATS_PREFIX,
+CALLSTATS_DB_CONNECTIONS, CALLSTATS_DB_WAIT_MS, CALLSTATS_STATEMENT_TIMEOUT_MS, CALLSTATS_DRAIN_MS,
+CALLSTATS_SOCKET (for check), RUST_LOG.
 ";
 
 /// The command line was not understood.

@@ -1,0 +1,144 @@
+"""The scripts of operators: tenants, tokens, and calls from files."""
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from .support.processes import PROJECT
+from .support.worker import ROOT_TOKEN, Worker
+
+HEADER = "company,organization,folder,agent,start,seconds\n"
+
+
+@pytest.fixture
+def operator(database):
+    """Runs a script of deploy/ as an operator does."""
+    environment = os.environ | {"PGHOST": str(database.cluster.folder.path), "PGDATABASE": database.name, "PGUSER": "owner",
+                                "PGPORT": str(database.cluster.port)}
+
+    def run(script, *words, **options):
+        return subprocess.run([PROJECT / "deploy" / script, *words], capture_output=True, text=True, env=environment, **options)
+    return run
+
+
+def tenant(operator, *words):
+    done = operator("tenant", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tenants_from_nothing(operator, database, start):
+    worker = start(Worker, database.url)
+    for _ in range(2):  # safe to run again
+        tenant(operator, "company", "O'Brien & Co")
+        assert "Asia/Tokyo" in tenant(operator, "organization", "O'Brien & Co", "support", "Asia/Tokyo")
+        tenant(operator, "folder", "O'Brien & Co", "support", '50% "off" \\ $(date)')
+    assert "Asia/Tokyo" in tenant(operator, "organization", "O'Brien & Co", "support")
+    assert "UTC" in tenant(operator, "organization", "O'Brien & Co", "support", "UTC")
+    first, second = (tenant(operator, "token", "O'Brien & Co").strip() for _ in range(2))
+    assert re.fullmatch(r"[A-Za-z0-9]{32}", first) and first != second
+    uri = "/stats/O'Brien%20%26%20Co/support/50%25%20%22off%22%20%5C%20$(date)"
+    assert (worker.get(uri, first).status, worker.get(uri, second).status) == (401, 200)
+    tenant(operator, "revoke", "O'Brien & Co")
+    assert worker.get(uri, second).status == 401
+    listed = tenant(operator, "list")
+    assert "O'Brien & Co" in listed and "$(date)" in listed and second not in listed
+    assert second not in repr(database.query("select * from callstats.company"))
+
+
+@pytest.mark.parametrize("words, why", [
+    (["company", ""], "is empty"), (["company", "x" * 1001], "longer than 1000"), (["company", "a\nb"], "control character"),
+    (["company", " a"], "white space"), (["company", ".."], "path"), (["organization", "acme", "a "], "white space"),
+    (["organization", "nobody", "x"], "no company"), (["folder", "nobody", "x", "y"], "no organization"),
+    (["organization", "acme", "x", "Mars/Olympus"], "not known"), (["token", "nobody"], "no company"),
+    (["revoke", "nobody"], "no company"),
+])
+def test_bad_names_are_refused_with_why(words, why, operator):
+    tenant(operator, "company", "acme")
+    done = operator("tenant", *words)
+    assert done.returncode == 1 and why in done.stderr and done.stderr.startswith("tenant: ")
+    assert done.stderr.count("\n") <= 2
+
+
+@pytest.mark.parametrize("words", [[], ["company"], ["frobnicate"], ["token", "a", "b"]])
+def test_usage(words, operator):
+    assert operator("tenant", *words).returncode == 2
+    assert operator("load-calls", *words[:1] * 2).returncode == 2
+
+
+@pytest.fixture
+def tenants(operator):
+    tenant(operator, "company", "acme")
+    tenant(operator, "organization", "acme", "support", "Europe/Berlin")
+    return operator
+
+
+def test_calls_from_a_file(tenants, database, start, tmp_path):
+    file = tmp_path / "calls with a space's.csv"
+    file.write_text(HEADER + 'acme,support,"New, ""quoted""",007,2026-03-03 08:15:00,12.5\n'
+                    "acme,support,Sales,,2026-03-03T23:30:00Z,0\nacme,support,Sales,x,2026-03-03 23:59,1.0005\n")
+    done = tenants("load-calls", file)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "loaded 3 calls\n", "")
+    worker = start(Worker, database.url)
+    uri = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303-20260304"
+    expected = (b'[{"date":"20260303","folder":"New, \\"quoted\\"","calls":1,"avg_duration_seconds":12.5,"agents":[{"agent_id":"007",'
+                b'"calls":1,"avg_duration_seconds":12.5}]},{"date":"20260303","folder":"Sales","calls":1,"avg_duration_seconds":1.001,'
+                b'"agents":[{"agent_id":"x","calls":1,"avg_duration_seconds":1.001}]},'
+                b'{"date":"20260304","folder":"Sales","calls":1,"avg_duration_seconds":0}]')
+    assert worker.ask("GET", uri).body == expected
+    again = tenants("load-calls", file)
+    assert again.returncode == 1 and "was loaded before" in again.stderr and "nothing was loaded" in again.stderr
+    again = tenants("load-calls", "--if-loaded", "skip", file)
+    assert again.returncode == 0 and "passed over" in again.stdout
+    again = tenants("load-calls", "-", input=file.read_text())
+    assert again.returncode == 1 and "was loaded before" in again.stderr
+    assert worker.ask("GET", uri).body == expected
+    assert tenants("load-calls", "-", input="\ufeff" + HEADER.replace("\n", "\r\n") + "acme,support,A,,2026-01-01 00:00,1\r\n").returncode == 0
+
+
+@pytest.mark.parametrize("row, words", [
+    ("nobody,support,A,,2026-03-03 08:00,1", 'line 3, column company: "nobody": there is no such company'),
+    ("acme,suport,A,,2026-03-03 08:00,1", 'line 3, column organization: "suport": there is no such organization'),
+    ("acme,support,,,2026-03-03 08:00,1", 'line 3, column folder: "": a folder must have a name'),
+    ("acme,support,A,,2026-02-30 08:00,1", 'line 3, column start: "2026-02-30 08:00": there is no such time'),
+    ("acme,support,A,,2026-03-03 25:00,1", 'line 3, column start: "2026-03-03 25:00": there is no such time'),
+    ("acme,support,A,,03/03/2026,1", 'line 3, column start: "03/03/2026": expected a time'),
+    ("acme,support,A,,now,1", 'line 3, column start: "now"'),
+    ("acme,support,A,,,1", 'line 3, column start: ""'),
+    ("acme,support,A,,2026-03-03 08:00,-1", 'line 3, column seconds: "-1": expected a number'),
+    ("acme,support,A,,2026-03-03 08:00,abc", 'line 3, column seconds: "abc": expected a number'),
+    ("acme,support,A,,2026-03-03 08:00,", 'line 3, column seconds: ""'),
+    ("acme,support,A,,2026-03-03 08:00,9999999", 'line 3, column seconds: "9999999": more than'),
+    ("acme,support," + "x" * 1001 + ",,2026-03-03 08:00,1", "line 3, column folder"),
+    ("acme,support,A," + "x" * 1001 + ",2026-03-03 08:00,1", "line 3, column agent"),
+    ("acme,support,A,,2026-03-03 08:00", "seconds"),
+    ('acme,support,"A\nB",,2026-03-03 08:00,x', 'line 3, column seconds: "x"'),
+])
+def test_a_bad_row_stops_everything(row, words, tenants, database):
+    done = tenants("load-calls", "-", input=HEADER + "acme,support,Good,,2026-03-03 08:00,1\n" + row + "\n")
+    assert done.returncode == 1 and words in done.stderr and "nothing was loaded" in done.stderr, done.stderr
+    assert "line 3" in done.stderr and done.stderr.count("\n") == 1
+    assert database.query("select count(*) from callstats.call, callstats.loaded_file") == [(0,)]
+    assert database.query("select * from callstats.folder") == []
+
+
+def test_a_file_that_is_none(tenants):
+    for words, text in [(["/nowhere.csv"], None), (["-"], ""), (["-"], "a,b,c\n"), (["/tmp"], None)]:
+        done = tenants("load-calls", *words, input=text)
+        assert done.returncode == 1 and "nothing was loaded" in done.stderr
+
+
+def test_a_million_rows(tenants, database, tmp_path):
+    """Whether it takes at most 30 s is for the eye: a busy machine must not fail a test."""
+    file = tmp_path / "million.csv"
+    with open(file, "w") as out:
+        out.write(HEADER)
+        for n in range(1_000_000):
+            out.write(f"acme,support,folder {n % 20},agent {n * 7 % 50},2026-{n % 12 + 1:02}-{n % 28 + 1:02} {n % 24:02}:{n % 60:02}:00,{n % 600}.{n % 1000:03}\n")
+    began = time.monotonic()
+    done = tenants("load-calls", file)
+    assert done.stdout == "loaded 1000000 calls\n", done.stderr
+    print(f"one million rows in {time.monotonic() - began:.1f} s")
+    assert database.value("select count(*) from callstats.call") == 1_000_000
