@@ -1,0 +1,104 @@
+"""The Debian package: built, looked at by lintian, installed where nothing else is, used, upgraded, purged."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from .support import fastcgi
+from .support.postgres import Cluster
+from .support.processes import PROJECT, free_port, wait_until
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="packages are installed by root")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("deb")
+    command = ["cargo", "deb", "--no-build", "--locked", "--output", str(folder)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    return next(folder.glob("*.deb"))
+
+
+@pytest.fixture(scope="module")
+def root():
+    """A fresh Debian in a folder."""
+    release = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    folder = tempfile.mkdtemp(prefix="callstats-debian-")
+    os.chmod(folder, 0o755)
+    done = subprocess.run(["debootstrap", "--variant=minbase", release["VERSION_CODENAME"], folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    yield pathlib.Path(folder)
+    shutil.rmtree(folder)
+
+
+def inside(root, *words, **options):
+    done = subprocess.run(["chroot", root, *words], capture_output=True, text=True, timeout=120,
+                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def files(root):
+    """All there is, but for what dpkg keeps for itself."""
+    found = set()
+    for folder, folders, names in os.walk(root):
+        inner = os.path.relpath(folder, root)
+        if inner.startswith(("var/lib/dpkg", "var/log", "var/cache", "proc", "tmp", "var/lib/systemd/deb-systemd")):
+            folders.clear()
+            continue
+        found |= {os.path.join(inner, name) for name in [*names, *folders]}
+    return found
+
+
+def test_lintian_has_no_errors(package):
+    done = subprocess.run(["lintian", "--fail-on", "error", "--allow-root", package], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_comes_works_and_goes(package, root):
+    before = files(root)
+    accounts = {name: (root / "etc" / name).read_text() for name in ("passwd", "group")}
+    shutil.copy(package, root / "tmp" / "callstats.deb")
+    inside(root, "dpkg", "-i", "/tmp/callstats.deb")
+    assert {"usr/bin/callstats", "usr/share/callstats/schema.sql", "usr/share/man/man8/callstats.8.gz"} <= files(root) - before
+    env, token_file = root / "etc/callstats/callstats.env", root / "etc/callstats/root-token"
+    assert env.stat().st_mode & 0o777 == token_file.stat().st_mode & 0o777 == 0o640
+    token = token_file.read_text()
+    assert re.fullmatch("[A-Za-z0-9]{32}", token)
+
+    cluster = Cluster(["listen_addresses=127.0.0.1"], port=free_port())
+    try:
+        database = cluster.database(with_schema=False)
+        database.script(root / "usr/share/callstats/schema.sql")
+        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        url = f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker"
+        env.write_text(re.sub(r"^DATABASE_URL=.*", f'DATABASE_URL="{url}"', env.read_text(), flags=re.M))
+        start = "set -a; . /etc/callstats/callstats.env; set +a; exec /usr/bin/callstats "
+        user = ("--userspec=callstats_worker:callstats_worker",)
+        check = subprocess.run(["chroot", *user, root, "sh", "-c", start + "check"], capture_output=True, text=True)
+        assert check.returncode == 0, check.stdout + check.stderr
+        inside(root, "install", "-d", "-o", "callstats_worker", "/run/callstats")
+        worker = subprocess.Popen(["chroot", *user, root, "sh", "-c", start + "--listen /run/callstats/callstats.sock"],
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            address = str(root / "run/callstats/callstats.sock")
+            wait_until(lambda: os.path.exists(address))
+            answer = fastcgi.ask(address, "GET", f"/stats/acme/support/Billing?token={token}&daterange=20260303")
+            assert (answer.status, answer.body[:20]) == (200, b'[{"date":"20260303",')
+        finally:
+            worker.terminate()
+            assert worker.wait(20) == 0
+    finally:
+        cluster.remove()
+
+    inside(root, "dpkg", "-i", "/tmp/callstats.deb")  # an upgrade keeps what was changed
+    assert url in env.read_text() and token_file.read_text() == token
+    inside(root, "dpkg", "--remove", "callstats")
+    assert not (root / "usr/bin/callstats").exists() and env.exists()
+    inside(root, "dpkg", "--purge", "callstats")
+    assert files(root) - before - {"run/adduser", *(f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow"))} == set()
+    assert {name: (root / "etc" / name).read_text() for name in accounts} == accounts
