@@ -1,0 +1,122 @@
+"""Writers, compaction and kills against the rollup, while readers compare it to the calls in one snapshot."""
+import collections
+import contextlib
+import random
+import threading
+
+import psycopg2
+
+# All groups in which the two differ, seen by one snapshot. The calls are read first: TRUNCATE waits for whoever has.
+DIFFERENCES = """
+    select organization_id, call_date, folder_id, agent_id, sum(calls), sum(duration_ms)
+    from (select organization_id, call_date, folder_id, agent_id, count(*) as calls, sum(duration_ms) as duration_ms
+          from callstats.call group by 1, 2, 3, 4
+          union all
+          select organization_id, call_date, folder_id, agent_id, -sum(calls), -sum(duration_ms)
+          from callstats.call_source group by 1, 2, 3, 4) both_sides
+    group by 1, 2, 3, 4 having sum(calls) <> 0 or sum(duration_ms) <> 0"""
+
+TENANTS = """
+    insert into callstats.company (id, short_name) values (1, 'acme');
+    insert into callstats.organization (id, company_id, short_name) values (1, 1, 'a'), (2, 1, 'b');
+    insert into callstats.folder (id, organization_id, name) select n, 1 + n / 4, 'folder ' || n from generate_series(1, 7) n"""
+
+
+def place(choice):
+    folder = choice.randint(1, 7)
+    return 1 + folder // 4, folder
+
+
+def row(choice):
+    organization, folder = place(choice)
+    agent = choice.choice(["null", "''", "'a'", "'b'", "'ä'"])
+    return f"({organization}, {folder}, {agent}, timestamp '2026-03-{choice.randint(1, 9):02} {choice.randrange(24):02}:00', {choice.randrange(10**6)})"
+
+
+def statement(choice):
+    """Any statement that a writer may come up with."""
+    some = f"id % {choice.randint(2, 50)} = 0 and folder_id = {choice.randint(1, 7)}"
+    organization, folder = place(choice)
+    return choice.choices([
+        lambda: "insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
+                + ", ".join(row(choice) for _ in range(choice.randint(1, 40))),
+        lambda: f"update callstats.call set duration_ms = duration_ms + {choice.randrange(1000)} where {some}",
+        lambda: f"update callstats.call set organization_id = {organization}, folder_id = {folder} where {some}",
+        lambda: f"update callstats.call set agent_id = nullif(agent_id || 'x', 'axxx') where {some}",
+        lambda: f"update callstats.call set started_at = started_at + interval '{choice.randint(-2, 2)} days' where {some}",
+        lambda: f"delete from callstats.call where {some}",
+        lambda: "insert into callstats.call (id, organization_id, folder_id, started_at, duration_ms) "
+                "select id, organization_id, folder_id, started_at, duration_ms from callstats.call where " + some +
+                " limit 20 on conflict (id) do update set duration_ms = excluded.duration_ms + 1, agent_id = 'upsert'",
+        lambda: "truncate callstats.call",
+    ], weights=[40, 10, 10, 10, 10, 15, 10, 1])[0]()
+
+
+class Torture:
+    def __init__(self, database, seed, writers=8, readers=2):
+        self.database, self.counts = database, collections.Counter()
+        self.problems, self.over = [], threading.Event()
+        self.threads = [threading.Thread(target=self.guarded, args=(work, random.Random(seed + number))) for number, work in
+                        enumerate([self.write] * writers + [self.read] * readers + [self.compact] * 2 + [self.kill])]
+
+    def run(self, seconds):
+        for thread in self.threads:
+            thread.start()
+        self.over.wait(seconds)
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def guarded(self, work, choice):
+        while not self.over.is_set():
+            try:
+                with contextlib.closing(self.database.cluster.connect(self.database.name)) as connection:
+                    work(connection, choice)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                # Killed, which is what this is about. Writers also wait for each other in circles over rows of calls, as
+                # they would without a rollup; never over it.
+                if "deadlock" not in str(error):
+                    self.counts["killed"] += 1
+                elif "call_daily" in str(error):
+                    self.counts["deadlocks over the rollup"] += 1
+                else:
+                    self.counts["deadlocks over calls"] += 1
+            except Exception as error:
+                self.problems.append(repr(error))
+                self.over.set()
+
+    def write(self, connection, choice):
+        connection.autocommit = False
+        with connection.cursor() as cursor:
+            while not self.over.is_set():
+                for _ in range(choice.randint(1, 3)):
+                    cursor.execute(statement(choice))
+                    self.counts["statements"] += 1
+                if choice.random() < 0.2:
+                    connection.rollback()
+                    self.counts["rolled back"] += 1
+                else:
+                    connection.commit()
+
+    def read(self, connection, choice):
+        connection.set_session("REPEATABLE READ", readonly=True, autocommit=False)
+        with connection.cursor() as cursor:
+            while not self.over.is_set():
+                cursor.execute(DIFFERENCES)
+                self.problems += cursor.fetchall()
+                cursor.execute("select count(*) from callstats.call")
+                connection.rollback()
+                self.counts["comparisons"] += 1
+
+    def compact(self, connection, choice):
+        with connection.cursor() as cursor:
+            while not self.over.is_set():
+                cursor.execute("call callstats.compact(%s)", [choice.choice([1, 10, 5000])])
+                self.counts["compactions"] += 1
+
+    def kill(self, connection, choice):
+        with connection.cursor() as cursor:
+            while not self.over.wait(choice.uniform(0.01, 0.2)):
+                cursor.execute("""select pg_terminate_backend(pid) from (select pid from pg_stat_activity
+                    where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
+                      and query not like '%%both_sides%%' order by random() limit 1) victim""")
