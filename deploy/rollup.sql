@@ -39,7 +39,7 @@ create table if not exists callstats.raw_calls (
 insert into callstats.raw_calls default values on conflict do nothing;
 
 create or replace function callstats.roll_up() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set work_mem = '64MB' as $$
 begin
     if tg_op = 'INSERT' then
         insert into callstats.call_daily (organization_id, call_date, folder_id, agent_id, calls, duration_ms)

@@ -187,7 +187,11 @@ impl<H: Handler> Worker<H> {
         let mut begun = self.begun();
         change(&mut begun.requests);
         begun.last_change = Some(Instant::now());
-        self.changed.notify_all();
+        drop(begun);
+        // Nobody waits before that, and telling nobody is a system call all the same.
+        if self.is_draining.load(Ordering::SeqCst) {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until nothing is in work and nothing new begins; returns how many requests are still in work.

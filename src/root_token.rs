@@ -1,10 +1,12 @@
-//! The root token: content of a file, read anew for each request, so that a change counts at once. Touches that file.
+//! The root token: content of a file, looked at for each request, so that a change counts at once. Touches that file.
 
 use rustix::io::Errno;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// No token is anywhere near this long; what is longer is some other file.
 const LIMIT_BYTES: u64 = 64 * 1024;
@@ -20,6 +22,35 @@ pub struct RootTokenFile {
 struct Known {
     token: Option<String>,
     problem: Option<String>,
+    /// Of the file that the token is from.
+    stamp: Option<Stamp>,
+}
+
+/// What changes with a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    /// Nobody can set this one back.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn new(found: &Metadata) -> Self {
+        Self {
+            file: (found.dev(), found.ino()),
+            length: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// Whether the next change is sure to have another time than this one had.
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        i64::try_from(now).is_ok_and(|now| now > self.changed.0 + 1)
+    }
 }
 
 impl RootTokenFile {
@@ -30,8 +61,14 @@ impl RootTokenFile {
 
     /// The token that is in the file now. Without one, only company tokens are good.
     pub fn token(&self) -> Option<String> {
-        let read = read(&self.path);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where the file is just as it was, so is its content; unless it changed so lately that its times cannot tell.
+        let stamp = self.path.metadata().ok().map(|found| Stamp::new(&found));
+        if stamp.is_some() && stamp == known.stamp {
+            return known.token.clone();
+        }
+        let read = read(&self.path);
+        known.stamp = stamp.filter(|stamp| read.is_ok() && stamp.is_settled());
         match &read {
             Ok(token) => {
                 if known.problem.take().is_some() {
@@ -54,7 +91,7 @@ impl RootTokenFile {
 
     /// Says what is in the log again: the answer to SIGHUP, for the file is read for each request anyway.
     pub fn reload(&self) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).problem = None;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
         if self.token().is_some() {
             log::info!("the root token file {} was read again", self.path.display());
         }
