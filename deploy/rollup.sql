@@ -153,6 +153,7 @@ vacuum (analyze) callstats.call_daily;
 
 begin;
 set local lock_timeout = '2s';
+drop view if exists callstats.call_summed; -- of a shard: shard.sql makes it again
 drop view if exists callstats.call_source;
 create view callstats.call_source as
     select organization_id, call_date, folder_id, agent_id, calls, duration_ms from callstats.call_daily;

@@ -157,7 +157,7 @@ fn rights(client: &mut Client) -> Result<Result<String, String>, postgres::Error
                 || quote_ident(current_user)
          from pg_class
          where relnamespace = to_regnamespace('callstats') and relkind in ('r', 'p', 'v', 'm', 'f')
-           and relname not in (select name from needed) and has_table_privilege(oid, 'select')
+           and relname not in (select name from needed union all select 'call_summed') and has_table_privilege(oid, 'select')
          union all
          select 'is a superuser: connect as callstats_worker' from pg_roles where rolname = current_user and rolsuper",
         &[],
@@ -187,9 +187,9 @@ fn index(client: &mut Client) -> Result<Result<String, String>, postgres::Error>
             _ => None,
         })
         .collect();
-    let has =
-        |node: &str| plan.iter().any(|line| line.trim_start().trim_start_matches("->").trim_start().starts_with(node));
-    Ok(if has("Sort") || has("Incremental Sort") || has("Seq Scan") {
+    let nodes = plan.iter().map(|line| line.trim_start().trim_start_matches("->").trim_start());
+    let is_sorted = nodes.clone().any(|node| node == "Sort" || node == "Incremental Sort");
+    Ok(if is_sorted || nodes.clone().any(|node| node.starts_with("Seq Scan")) {
         Err("no index behind callstats.call_source has the order of the groups, so PostgreSQL reads and sorts all \
              calls of a range: create index on the table of calls (organization_id, call_date, folder_id, agent_id \
              collate \"C\") include (duration_ms)"

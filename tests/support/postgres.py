@@ -27,10 +27,13 @@ class Cluster:
         self.data = self.folder / "data"
         self.numbers = itertools.count(1)
         self.process = None
-        self.run("initdb", "-D", self.data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.make()
         self.settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder.path}",
                          "-c", "max_connections=200", "-c", f"port={port}", *itertools.chain(*(("-c", setting) for setting in settings))]
         self.start()
+
+    def make(self):
+        self.run("initdb", "-D", self.data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
 
     def run(self, program, *arguments):
         command = [f"{programs()}/{program}", *map(str, arguments)]
@@ -74,6 +77,18 @@ class Cluster:
         if with_schema:
             database.script(PROJECT / "deploy" / "schema.sql")
         return database
+
+
+class Replica(Cluster):
+    """Streams from another cluster."""
+
+    def __init__(self, primary):
+        self.primary = primary
+        super().__init__(name="replica")
+
+    def make(self):
+        self.run("pg_basebackup", "-D", self.data, "-h", self.primary.folder.path, "-p", self.primary.port, "-U", "owner", "-R",
+                 "--checkpoint=fast", "--no-sync")
 
 
 class Database:

@@ -1,0 +1,117 @@
+"""Past one machine: streaming replicas, and organizations spread over shards."""
+import contextlib
+import random
+import re
+import threading
+import time
+
+import pytest
+
+from .support import torture
+from .support.postgres import Cluster, Replica
+from .support.processes import PROJECT, wait_until
+from .support.worker import ROOT_TOKEN, Worker
+
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+
+
+def test_of_two_servers_one_is_lost_under_load(start):
+    """A replica first, its primary behind it; the replica is stopped."""
+    with contextlib.ExitStack() as stack:
+        primary = Cluster()
+        stack.callback(primary.remove)
+        database = primary.database()
+        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        replica = Replica(primary)
+        stack.callback(replica.remove)
+        url = database.url.replace(f"host={primary.folder.path}", f"host={replica.folder.path},{primary.folder.path}").replace(
+            "port=5432", "port=5432,5432")
+        worker = start(Worker, url)
+        assert worker.ask("GET", DAY).body == BILLING
+        with contextlib.closing(replica.connect(database.name)) as connection, connection.cursor() as cursor:
+            cursor.execute("select count(*), bool_and(pg_is_in_recovery()) from pg_stat_activity where usename = 'callstats_worker'")
+            assert cursor.fetchone()[0] > 0, "it reads from the replica"
+        # What is written at the primary arrives.
+        database.query("update callstats.call set duration_ms = 2000 where folder_id = 2")
+        wait_until(lambda: b'"avg_duration_seconds":2}' in worker.ask("GET", DAY).body)
+        database.query("update callstats.call set duration_ms = 1000 where folder_id = 2")
+        wait_until(lambda: worker.ask("GET", DAY).body == BILLING)
+
+        seen, over = [], threading.Event()
+
+        def load():
+            while not over.is_set():
+                answer = worker.ask("GET", DAY)
+                seen.append((time.monotonic(), answer.status, answer.body))
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(seen) > 200)
+        lost = time.monotonic()
+        replica.stop()
+        wait_until(lambda: len([1 for at, status, _ in seen if at > lost + 0.1 and status == 200]) > 200)
+        over.set()
+        for thread in threads:
+            thread.join()
+        bad = [at - lost for at, status, _ in seen if status != 200]
+        print(f"{len(seen)} answers, {len(bad)} of them not 200, the last {max(bad, default=0):.2f} s after the loss")
+        assert max(bad, default=0) < 2
+        assert {body for _, status, body in seen if status == 200} == {BILLING}
+
+
+@pytest.fixture
+def shards(start):
+    """A coordinator with its worker, and two shards: organization 1 is on the one, 2 on the other."""
+    with contextlib.ExitStack() as stack:
+        clusters = []
+        for _ in range(3):
+            clusters.append(Cluster(name="shard"))
+            stack.callback(clusters[-1].remove)
+        databases = [cluster.database() for cluster in clusters]
+        coordinator, *others = databases
+        for database in databases:
+            database.query(torture.TENANTS)
+        coordinator.script(PROJECT / "deploy" / "shards.sql")
+        for organization, (name, shard) in enumerate(zip(("one", "two"), others), 1):
+            choice = random.Random(organization)
+            shard.script(PROJECT / "deploy" / "shard.sql")
+            rows = [row for row in (torture.row(choice) for _ in range(600)) if row.startswith(f"({organization},")]
+            shard.query("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values " + ", ".join(rows))
+            coordinator.query("select callstats.add_shard(%s, %s)", name, f"host={shard.cluster.folder.path} port=5432 "
+                              f"dbname={shard.name} user=callstats_worker")
+            coordinator.query("select callstats.place(%s, %s)", organization, name)
+        yield databases
+
+
+def test_shards(shards, start):
+    coordinator, one, two = shards
+    worker = start(Worker, coordinator.url)
+    one.script(PROJECT / "deploy" / "rollup.sql")
+    one.script(PROJECT / "deploy" / "shard.sql")
+    for organization, shard in (("a", one), ("b", two)):
+        alone = start(Worker, shard.url)
+        for path in (organization, f"{organization}/folder%20{1 if shard is one else 7}"):
+            for days in ("20260301-20260309", "20260305", "20270101"):
+                uri = f"/stats/acme/{path}?token={ROOT_TOKEN}&daterange={days}"
+                assert worker.ask("GET", uri).body == alone.ask("GET", uri).body, uri
+                assert worker.ask("GET", uri).status == 200
+
+
+def test_the_sums_are_made_on_the_shard(shards):
+    coordinator = shards[0]
+    text = re.sub(r"^--.*\n", "", (PROJECT / "src" / "sql" / "organization_days.sql").read_text(), flags=re.M)
+    with contextlib.closing(coordinator.cluster.connect(coordinator.name, "callstats_worker")) as connection, connection.cursor() as cursor:
+        cursor.execute("set plan_cache_mode = force_generic_plan")
+        cursor.execute(f"prepare s as {text}")
+        cursor.execute("explain (verbose, costs off) execute s (1, '2026-01-01', '2026-12-31')")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Subplans Removed: 1" in plan, "only the shard of the organization is asked"
+    remote = re.search(r"Remote SQL: (.*)", plan)[1]
+    for number, value in (("$1", "'2026-01-01'"), ("$2", "'2026-12-31'"), ("$3", "1")):
+        remote = remote.replace(number, value)
+    shards[1].query("set enable_seqscan = off; set enable_hashagg = off; set enable_bitmapscan = off")
+    there = "\n".join(line for (line,) in shards[1].query(f"explain (costs off) {remote}"))
+    print(f"coordinator:\n{plan}\nshard:\n{there}")
+    assert re.search(r"GroupAggregate\n.*Group Key: .*call_date.*folder_id.*agent_id\n.*Index Only Scan using call_group", there)
