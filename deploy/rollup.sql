@@ -156,6 +156,7 @@ set local lock_timeout = '2s';
 drop view if exists callstats.call_summed; -- of a shard: shard.sql makes it again
 drop view if exists callstats.call_source;
 create view callstats.call_source as
-    select organization_id, call_date, folder_id, agent_id, calls, duration_ms from callstats.call_daily;
+    -- Sums of int are much cheaper than those of bigint; no group has two billion calls on a day.
+    select organization_id, call_date, folder_id, agent_id, calls::int as calls, duration_ms from callstats.call_daily;
 grant select on callstats.call_source to callstats_worker;
 commit;

@@ -8,8 +8,8 @@ use crate::error::DatabaseError;
 use crate::report::Group;
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::ToSql;
-use postgres::{Client, NoTls, Row, Statement};
+use postgres::types::{ToSql, Type};
+use postgres::{Client, NoTls, Row, RowIter, Statement};
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
@@ -77,14 +77,12 @@ impl Connector {
         client.map_err(|error| unreachable(&error))
     }
 
-    /// One new connection with its statements.
+    /// One new connection, for one request unless it is warmed up.
     pub fn connect(&self) -> Result<Connection, DatabaseError> {
         Ok(Connection {
             client: self.client()?,
             tls: self.tls.clone(),
-            scope: None,
-            organization_days: None,
-            folder_days: None,
+            statements: None,
             last_used: Instant::now(),
             is_spent: false,
         })
@@ -103,16 +101,25 @@ pub struct Connection {
     client: Client,
     /// For the connection that cancels a statement of this one.
     tls: Option<MakeRustlsConnect>,
-    scope: Option<Statement>,
-    organization_days: Option<Statement>,
-    folder_days: Option<Statement>,
+    /// Where it is there for many requests.
+    statements: Option<Statements>,
     last_used: Instant,
     is_spent: bool,
 }
 
+#[derive(Default)]
+struct Statements {
+    scope: Option<Statement>,
+    organization_days: Option<Statement>,
+    folder_days: Option<Statement>,
+}
+
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
 impl Connection {
     /// Prepares all statements and runs each once with nothing to find, so that no request pays for planning.
     pub fn warm_up(&mut self) -> Result<(), DatabaseError> {
+        self.statements = Some(Statements::default());
         let question = Question { token_sha256: [0; 32], is_root: false, company: "", organization: "", folder: None };
         self.find(&question)?;
         let day = chrono::NaiveDate::default();
@@ -145,11 +152,18 @@ impl Connection {
     }
 
     fn find_once(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError> {
-        let statement = prepared(&mut self.client, &mut self.scope, SCOPE)?;
         let token = &question.token_sha256[..];
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&token, &question.is_root, &question.company, &question.organization, &question.folder];
-        let row = self.client.query_one(&statement, &parameters).map_err(|error| meaning(&error))?;
+        let parameters: [Parameter<'_>; 5] = [
+            (&token, Type::BYTEA),
+            (&question.is_root, Type::BOOL),
+            (&question.company, Type::TEXT),
+            (&question.organization, Type::TEXT),
+            (&question.folder, Type::TEXT),
+        ];
+        let kept = self.statements.as_mut().map(|kept| &mut kept.scope);
+        let mut rows = rows(&mut self.client, kept, SCOPE, &parameters)?;
+        let row = rows.next().map_err(|error| meaning(&error))?;
+        let row = row.ok_or_else(|| DatabaseError::Fault("the statement scope.sql gave no row".into()))?;
         found(&row).map_err(|error| meaning(&error))
     }
 
@@ -160,16 +174,18 @@ impl Connection {
         each: &mut dyn FnMut(Group<'_>) -> io::Result<()>,
     ) -> Result<(), GroupsError> {
         let organization = scope.organization.id;
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&organization, &days.first, &days.last];
-        let statement = match &scope.only_folder {
-            None => prepared(&mut self.client, &mut self.organization_days, ORGANIZATION_DAYS)?,
+        let mut parameters: Vec<Parameter<'_>> =
+            vec![(&organization, Type::INT4), (&days.first, Type::DATE), (&days.last, Type::DATE)];
+        let kept = self.statements.as_mut();
+        let (kept, text) = match &scope.only_folder {
+            None => (kept.map(|kept| &mut kept.organization_days), ORGANIZATION_DAYS),
             Some(folder) => {
-                parameters.push(folder);
-                prepared(&mut self.client, &mut self.folder_days, FOLDER_DAYS)?
+                parameters.push((folder, Type::INT4));
+                (kept.map(|kept| &mut kept.folder_days), FOLDER_DAYS)
             }
         };
         let canceller = self.client.cancel_token();
-        let mut rows = self.client.query_raw(&statement, parameters).map_err(|error| meaning(&error))?;
+        let mut rows = rows(&mut self.client, kept, text, &parameters)?;
         while let Some(row) = rows.next().map_err(|error| meaning(&error))? {
             if let Err(gone) = each(group(&row).map_err(|error| meaning(&error))?) {
                 self.is_spent = true; // rows of no use are still to come
@@ -208,12 +224,24 @@ impl Session for Connection {
     }
 }
 
-fn prepared(client: &mut Client, kept: &mut Option<Statement>, text: &str) -> Result<Statement, DatabaseError> {
-    if let Some(statement) = kept {
-        return Ok(statement.clone());
-    }
-    let statement = client.prepare(text).map_err(|error| meaning(&error))?;
-    Ok(kept.insert(statement).clone())
+/// Runs a statement that returns rows as they come: one round trip, and where it is kept but not prepared yet, another.
+fn rows<'a>(
+    client: &'a mut Client,
+    kept: Option<&mut Option<Statement>>,
+    text: &str,
+    parameters: &[Parameter<'_>],
+) -> Result<RowIter<'a>, DatabaseError> {
+    let rows = match kept {
+        None => client.query_typed_raw(text, parameters.iter().cloned()),
+        Some(kept) => {
+            let statement = match kept {
+                Some(statement) => statement,
+                None => kept.insert(client.prepare(text).map_err(|error| meaning(&error))?),
+            };
+            client.query_raw(&*statement, parameters.iter().map(|(value, _)| *value))
+        }
+    };
+    rows.map_err(|error| meaning(&error))
 }
 
 fn found(row: &Row) -> Result<Found, postgres::Error> {

@@ -35,24 +35,6 @@ def frail_database(frail):
     return database
 
 
-@pytest.fixture
-def gated(database):
-    """An answer waits for an advisory lock, which is taken; `open` gives it back."""
-    database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
-        drop view callstats.call_source;
-        create function callstats.gate() returns int language plpgsql as
-            $$ begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return 1; end $$;
-        create view callstats.call_source as select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
-            null::text as agent_id, callstats.gate() as calls, 1000 as duration_ms;
-        grant select on callstats.call_source to callstats_worker;
-        select pg_advisory_lock(1)""")
-    database.open = lambda: database.query("select pg_advisory_unlock(1)")
-    return database
-
-
 @contextlib.contextmanager
 def asked(worker, uri=DAY):
     with fastcgi.Connection(worker.socket) as connection:
@@ -174,13 +156,10 @@ def test_a_table_that_a_migration_has_locked(database, start):
 
 
 @pytest.fixture
-def failing(database):
+def failing(one_folder):
     """Rows that end in an error, as a bad sector of a disk does; `after` sets after how many days."""
+    database = one_folder
     database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
-        drop view callstats.call_source;
         create table callstats.fault (after int);
         insert into callstats.fault values (0);
         create function callstats.read_day(n int) returns int language plpgsql stable security definer as $$

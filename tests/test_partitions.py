@@ -1,5 +1,4 @@
 """Months of calls: the same answers before and after, and sums that outlive the calls."""
-import random
 import subprocess
 
 import psycopg2
@@ -13,75 +12,65 @@ PARTITIONS, ROLLUP = PROJECT / "deploy" / "partitions.sql", PROJECT / "deploy" /
 ALL = f"/stats/acme/a?token={ROOT_TOKEN}&daterange=20200101-20991231"
 
 
-@pytest.fixture
-def filled(database):
-    database.query(torture.TENANTS)
-    choice = random.Random(1)
-    for _ in range(10):
-        database.query("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
-                       + ", ".join(torture.row(choice) for _ in range(100)))
-    return database
-
-
 def partitions(database):
     return [name for (name,) in database.query("select name::text from callstats.month_partitions()")]
 
 
 @pytest.mark.parametrize("with_rollup", [False, True])
-def test_converting_under_a_worker(with_rollup, filled, start):
-    worker = start(Worker, filled.url)
+def test_converting_under_a_worker(with_rollup, a_thousand_calls, start):
+    worker = start(Worker, a_thousand_calls.url)
     if with_rollup:
-        filled.script(ROLLUP)
+        a_thousand_calls.script(ROLLUP)
     before = worker.ask("GET", ALL).body
     for _ in range(2):
-        filled.script(PARTITIONS)
+        a_thousand_calls.script(PARTITIONS)
         assert worker.ask("GET", ALL).body == before != b"[]"
-    assert partitions(filled)[0] == "callstats.call_before" and len(partitions(filled)) == 4
+    assert partitions(a_thousand_calls)[0] == "callstats.call_before" and len(partitions(a_thousand_calls)) == 4
     # What the database keeps right it still keeps right, in a month to come as well.
-    last = filled.value("select ends - 10 from callstats.month_partitions() order by ends desc limit 1")
+    last = a_thousand_calls.value("select ends - 10 from callstats.month_partitions() order by ends desc limit 1")
     for day in ("2026-03-05", last):
-        assert filled.query("""insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms)
+        assert a_thousand_calls.query("""insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms)
             values (1, 1, '', %s, 1000) returning call_date = started_at::date, agent_id""", day) == [(True, None)]
     with pytest.raises(psycopg2.errors.CheckViolation, match="no partition"):
-        filled.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, '2099-01-01', 1)")
+        a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, '2099-01-01', 1)")
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
-        filled.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 7, %s, 1)", last)
+        a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 7, %s, 1)", last)
     with pytest.raises(psycopg2.errors.CheckViolation):
-        filled.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, -1)", last)
-    filled.query("update callstats.call set started_at = %s where id = 1", last)  # into another partition
-    assert filled.query(torture.DIFFERENCES) == []
-    assert len(set(filled.query("select id from callstats.call"))) == filled.value("select count(*) from callstats.call")
+        a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, -1)", last)
+    a_thousand_calls.query("update callstats.call set started_at = %s where id = 1", last)  # into another partition
+    assert a_thousand_calls.query(torture.DIFFERENCES) == []
+    assert len(set(a_thousand_calls.query("select id from callstats.call"))) == a_thousand_calls.value("select count(*) from callstats.call")
     assert worker.ask("GET", ALL).status == 200 and worker.ask("GET", ALL).body != before
-    filled.script(PROJECT / "deploy" / "schema.sql")
+    a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
     check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
     assert check.returncode == 0, check.stdout
 
 
-def test_sums_outlive_their_calls(filled, start):
-    filled.script(ROLLUP)
-    filled.script(PARTITIONS)
-    last = filled.value("select ends - 10 from callstats.month_partitions() order by ends desc limit 1")
-    filled.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, 1)", last)
-    worker = start(Worker, filled.url)
+def test_sums_outlive_their_calls(a_thousand_calls, start):
+    a_thousand_calls.script(ROLLUP)
+    a_thousand_calls.script(PARTITIONS)
+    last = a_thousand_calls.value("select ends - 10 from callstats.month_partitions() order by ends desc limit 1")
+    a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, 1)", last)
+    worker = start(Worker, a_thousand_calls.url)
     before = worker.ask("GET", ALL).body
-    ends = filled.value("select min(ends) from callstats.month_partitions()")
-    assert filled.value("select callstats.detach_before(%s)", ends) == 1
-    filled.query("drop table callstats.call_before")
-    assert filled.value("select since from callstats.raw_calls") == ends
+    ends = a_thousand_calls.value("select min(ends) from callstats.month_partitions()")
+    assert a_thousand_calls.value("select callstats.detach_before(%s)", ends) == 1
+    a_thousand_calls.query("drop table callstats.call_before")
+    assert a_thousand_calls.value("select since from callstats.raw_calls") == ends
     assert worker.ask("GET", ALL).body == before
-    filled.script(ROLLUP)  # does not take what is not there for a difference
+    a_thousand_calls.script(ROLLUP)  # does not take what is not there for a difference
     assert worker.ask("GET", ALL).body == before
     with pytest.raises(subprocess.CalledProcessError):
-        filled.script(PROJECT / "deploy" / "rollup-remove.sql")
-    filled.query("truncate callstats.call")
+        a_thousand_calls.script(PROJECT / "deploy" / "rollup-remove.sql")
+    a_thousand_calls.query("truncate callstats.call")
     assert worker.ask("GET", ALL).body == before.rpartition(b",{")[0] + b"]"
 
 
-def test_months_that_nobody_made_are_made_up_for(filled):
-    filled.script(PARTITIONS)
-    for name in partitions(filled)[1:]:
-        filled.query(f"drop table {name}")
-    filled.query("select callstats.make_months(1)")
-    assert len(partitions(filled)) == 2
-    filled.query("select callstats.make_months(5)")
-    assert len(partitions(filled)) == 6
+def test_months_that_nobody_made_are_made_up_for(a_thousand_calls):
+    a_thousand_calls.script(PARTITIONS)
+    for name in partitions(a_thousand_calls)[1:]:
+        a_thousand_calls.query(f"drop table {name}")
+    a_thousand_calls.query("select callstats.make_months(1)")
+    assert len(partitions(a_thousand_calls)) == 2
+    a_thousand_calls.query("select callstats.make_months(5)")
+    assert len(partitions(a_thousand_calls)) == 6

@@ -3,7 +3,6 @@ import random
 import threading
 import time
 
-import pytest
 
 from .support import torture
 from .support.processes import PROJECT
@@ -12,92 +11,82 @@ from .support.worker import ROOT_TOKEN, Worker
 ROLLUP, REMOVE = PROJECT / "deploy" / "rollup.sql", PROJECT / "deploy" / "rollup-remove.sql"
 
 
-@pytest.fixture
-def filled(database):
-    database.query(torture.TENANTS)
-    choice = random.Random(1)
-    for _ in range(20):
-        database.query("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
-                       + ", ".join(torture.row(choice) for _ in range(100)))
-    return database
-
-
 def answers(worker):
     days = ["20260301-20260309", "20260305", "20260101-20261231"]
     return [worker.ask("GET", f"/stats/acme/{path}?token={ROOT_TOKEN}&daterange={day}").body
             for path in ("a", "b", "a/folder%201", "b/folder%207") for day in days]
 
 
-def test_it_comes_and_goes_under_a_running_worker(filled, start):
-    worker = start(Worker, filled.url)
+def test_it_comes_and_goes_under_a_running_worker(a_thousand_calls, start):
+    worker = start(Worker, a_thousand_calls.url)
     before = answers(worker)
     for _ in range(2):
-        filled.script(ROLLUP)
+        a_thousand_calls.script(ROLLUP)
         assert answers(worker) == before
-        assert filled.query(torture.DIFFERENCES) == []
-    assert "call_daily" in filled.value("select pg_get_viewdef('callstats.call_source'::regclass)")
-    filled.query("delete from callstats.call where id % 3 = 0")
-    filled.query("update callstats.call set started_at = started_at - interval '1 day', duration_ms = 1 where id % 5 = 0")
-    filled.query("call callstats.compact()")
+        assert a_thousand_calls.query(torture.DIFFERENCES) == []
+    assert "call_daily" in a_thousand_calls.value("select pg_get_viewdef('callstats.call_source'::regclass)")
+    a_thousand_calls.query("delete from callstats.call where id % 3 = 0")
+    a_thousand_calls.query("update callstats.call set started_at = started_at - interval '1 day', duration_ms = 1 where id % 5 = 0")
+    a_thousand_calls.query("call callstats.compact()")
     changed = answers(worker)
-    assert changed != before and filled.query(torture.DIFFERENCES) == []
-    filled.script(REMOVE)
+    assert changed != before and a_thousand_calls.query(torture.DIFFERENCES) == []
+    a_thousand_calls.script(REMOVE)
     assert answers(worker) == changed
-    assert filled.value("select to_regclass('callstats.call_daily')") is None
-    filled.script(PROJECT / "deploy" / "schema.sql")
-    filled.script(ROLLUP)
+    assert a_thousand_calls.value("select to_regclass('callstats.call_daily')") is None
+    a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
+    a_thousand_calls.script(ROLLUP)
     assert answers(worker) == changed
     assert " 500 " not in worker.text() and " 503 " not in worker.text()
 
 
-def test_compaction_leaves_one_row_for_each_group(filled):
-    filled.script(ROLLUP)
+def test_compaction_leaves_one_row_for_each_group(a_thousand_calls):
+    a_thousand_calls.script(ROLLUP)
     for _ in range(30):
-        filled.query("update callstats.call set duration_ms = duration_ms + 1 where folder_id = 1")
-    filled.query("delete from callstats.call where folder_id = 2")
-    filled.query("call callstats.compact(7)")
-    assert filled.query("select 1 from callstats.call_daily where is_delta") == []
-    assert filled.query("select count(*) from callstats.call_daily group by organization_id, call_date, folder_id, agent_id "
+        a_thousand_calls.query("update callstats.call set duration_ms = duration_ms + 1 where folder_id = 1")
+    a_thousand_calls.query("delete from callstats.call where folder_id = 2")
+    a_thousand_calls.query("call callstats.compact(7)")
+    assert a_thousand_calls.query("select 1 from callstats.call_daily where is_delta") == []
+    assert a_thousand_calls.query("select count(*) from callstats.call_daily group by organization_id, call_date, folder_id, agent_id "
                         "having count(*) > 1") == []
-    assert filled.query("select 1 from callstats.call_daily where folder_id = 2") == []
-    assert filled.query(torture.DIFFERENCES) == []
+    assert a_thousand_calls.query("select 1 from callstats.call_daily where folder_id = 2") == []
+    assert a_thousand_calls.query(torture.DIFFERENCES) == []
 
 
-def test_sums_that_were_missed_are_mended(filled):
-    filled.script(ROLLUP)
-    filled.query("alter table callstats.call disable trigger user; delete from callstats.call where id % 2 = 0; "
+def test_sums_that_were_missed_are_mended(a_thousand_calls):
+    a_thousand_calls.script(ROLLUP)
+    a_thousand_calls.query("alter table callstats.call disable trigger user; delete from callstats.call where id % 2 = 0; "
                  "alter table callstats.call enable trigger user")
-    assert filled.query(torture.DIFFERENCES) != []
-    filled.script(ROLLUP)
-    assert filled.query(torture.DIFFERENCES) == []
+    assert a_thousand_calls.query(torture.DIFFERENCES) != []
+    a_thousand_calls.script(ROLLUP)
+    assert a_thousand_calls.query(torture.DIFFERENCES) == []
 
 
-def test_truncate(filled, start):
-    filled.script(ROLLUP)
-    worker = start(Worker, filled.url)
-    filled.query("truncate callstats.call")
+def test_truncate(a_thousand_calls, start):
+    a_thousand_calls.script(ROLLUP)
+    worker = start(Worker, a_thousand_calls.url)
+    a_thousand_calls.query("truncate callstats.call")
     assert set(answers(worker)) == {b"[]"}
 
 
-def test_torture(filled):
+def test_torture(a_thousand_calls):
     """Five minutes of it: tests/bench/torture 300."""
-    filled.script(ROLLUP)
+    a_thousand_calls.script(ROLLUP)
     seed = random.randrange(1_000_000)
-    tortured = torture.Torture(filled, seed)
+    tortured = torture.Torture(a_thousand_calls, seed)
     tortured.run(20)
     print(f"seed {seed}: {dict(tortured.counts)}")
     assert tortured.problems == []
-    assert filled.query(torture.DIFFERENCES) == []
+    assert a_thousand_calls.query(torture.DIFFERENCES) == []
     assert tortured.counts["deadlocks over the rollup"] == 0
     assert tortured.counts["comparisons"] > 20 and tortured.counts["compactions"] > 10
 
 
-def test_installing_under_writes_blocks_nobody_for_long(filled):
+def test_installing_under_writes_blocks_nobody_for_long(a_thousand_calls):
     """Writers that go on, one of them in long transactions; how long the longest single insert took."""
     longest, over = [], threading.Event()
 
     def write(hold):
-        connection = filled.cluster.connect(filled.name)
+        connection = a_thousand_calls.cluster.connect(a_thousand_calls.name)
         connection.autocommit = False
         worst, choice = 0, random.Random(hold)
         with connection.cursor() as cursor:
@@ -115,11 +104,11 @@ def test_installing_under_writes_blocks_nobody_for_long(filled):
     for writer in writers:
         writer.start()
     try:
-        filled.script(ROLLUP)
+        a_thousand_calls.script(ROLLUP)
     finally:
         over.set()
         for writer in writers:
             writer.join()
     print(f"the longest that an insert was blocked: {max(longest):.2f} s")
-    assert filled.query(torture.DIFFERENCES) == []
+    assert a_thousand_calls.query(torture.DIFFERENCES) == []
     assert max(longest) < 2

@@ -23,26 +23,13 @@ RESTARTS = 50
 
 
 @pytest.fixture
-def slow(cluster, start):
+def slow(gated, start):
     """A worker on a database where an answer waits for an advisory lock."""
-    database = cluster.database()
-    database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
-        drop view callstats.call_source;
-        create function callstats.gate() returns int language plpgsql as
-            $$ begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return 1; end $$;
-        create view callstats.call_source as select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
-            null::text as agent_id, callstats.gate() as calls, 1000 as duration_ms;
-        grant select on callstats.call_source to callstats_worker;
-        select pg_advisory_lock(1)""")
-    worker = start(Worker, database.url)
-    worker.open = lambda: database.query("select pg_advisory_unlock(1)")
-    worker.waits = lambda: wait_until(lambda: database.query(
+    worker = start(Worker, gated.url)
+    worker.open = gated.open
+    worker.waits = lambda: wait_until(lambda: gated.query(
         "select 1 from pg_locks where locktype = 'advisory' and not granted"), what="the answer waits")
-    yield worker
-    database.drop()
+    return worker
 
 
 def test_what_was_begun_is_finished(slow):
