@@ -127,6 +127,7 @@ fuzz_target!(|input: Input| {
         path_info: input.path_info,
         query_string: input.query_string,
         authorization: input.authorization,
+        is_probe: false,
     };
     let service = Service { prefix: "/stats", root_token: input.root_token, store: &input.store };
     let mut out = Vec::new();
