@@ -148,8 +148,10 @@ struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why no connection can be made, and when the log said so.
-    problem: Option<(DatabaseError, Instant)>,
+    /// Why no connection can be made.
+    problem: Option<DatabaseError>,
+    /// What the log said of that last, and when.
+    said: Option<(DatabaseError, Instant)>,
     /// When a connection died last.
     lost_at: Option<Instant>,
     /// When it answered a statement last, be it with an error.
@@ -162,23 +164,29 @@ impl Health {
     }
 
     fn note_connect(&self, error: Option<&DatabaseError>) {
-        let problem = &mut self.state().problem;
-        match (error, &*problem) {
-            (None, None) => (),
-            (None, Some(_)) => {
+        let mut state = self.state();
+        let Some(error) = error else {
+            if state.problem.take().is_some() {
+                state.said = None;
                 log::info!("the database is back");
-                *problem = None;
             }
-            (Some(error), Some((known, said))) if error == known && said.elapsed() < REMINDER => (),
-            (Some(error), _) => {
-                log::error!("{error}; trying again until it is back");
-                *problem = Some((error.clone(), Instant::now()));
-            }
+            return;
+        };
+        state.problem = Some(error.clone());
+        // A server that goes down or comes up has several errors, in turns.
+        let pause = match &state.said {
+            None => Duration::ZERO,
+            Some((said, _)) if said == error => REMINDER,
+            Some(_) => Duration::from_secs(1),
+        };
+        if state.said.as_ref().is_none_or(|(_, at)| at.elapsed() >= pause) {
+            log::error!("{error}; trying again until it is back");
+            state.said = Some((error.clone(), Instant::now()));
         }
     }
 
     fn problem(&self) -> Option<DatabaseError> {
-        self.state().problem.as_ref().map(|(error, _)| error.clone())
+        self.state().problem.clone()
     }
 
     fn note_answer(&self, error: Option<&DatabaseError>) {
