@@ -85,15 +85,11 @@ mod tests {
             "20260100",
             "20260303/20260309",
             "20260303-20260230",
-            "-",
-            "\u{2d}\u{2d}",
             "0",
             "'",
             "20260303;",
         ] {
-            if text != "-" {
-                assert_eq!(days(Some(text), day(2026, 3, 5)), None, "{text:?}");
-            }
+            assert_eq!(days(Some(text), day(2026, 3, 5)), None, "{text:?}");
         }
     }
 
