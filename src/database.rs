@@ -10,8 +10,10 @@ use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, NoTls, Row, RowIter, Statement};
+use rustix::io::Errno;
 use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -70,10 +72,13 @@ impl Connector {
             })?;
             config.password(password.trim_end_matches(['\r', '\n']));
         }
-        let client = match &self.tls {
+        // Without a descriptor for its runtime the crate panics. In a thread of the pool that would cost a connection for
+        // good: the pool would wait for it for ever.
+        let client = catch_unwind(AssertUnwindSafe(|| match &self.tls {
             None => config.connect(NoTls),
             Some(tls) => config.connect(tls.clone()),
-        };
+        }));
+        let client = client.map_err(|_| no_descriptor())?;
         client.map_err(|error| unreachable(&error))
     }
 
@@ -287,11 +292,19 @@ pub fn explained(error: &postgres::Error) -> String {
 
 /// What a failed connection means: nothing was begun that could be begun again.
 fn unreachable(error: &postgres::Error) -> DatabaseError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if matches!(cause.and_then(Errno::from_io_error), Some(Errno::MFILE | Errno::NFILE)) {
+        return no_descriptor();
+    }
     match meaning(error) {
         DatabaseError::Fault(_) | DatabaseError::Lost(_) if error.code().is_none() => cannot_be_reached(error),
         DatabaseError::Lost(text) => DatabaseError::Unavailable(text),
         other => other,
     }
+}
+
+fn no_descriptor() -> DatabaseError {
+    DatabaseError::NoDescriptor("no descriptor is left for a connection: raise the limit of open files".into())
 }
 
 fn cannot_be_reached(error: &postgres::Error) -> DatabaseError {

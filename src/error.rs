@@ -38,6 +38,8 @@ pub enum Missing {
 pub enum DatabaseError {
     /// 503 with `Retry-After`: not reached, restarting, or all connections busy.
     Unavailable(String),
+    /// The same, for want of a descriptor, of which the accept loop tells.
+    NoDescriptor(String),
     /// The same, in the middle of a statement: a new connection may do.
     Lost(String),
     /// 503 with `Retry-After`: reached, but not set up for the worker.
@@ -51,6 +53,7 @@ pub enum DatabaseError {
 impl fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Unavailable(cause)
+        | Self::NoDescriptor(cause)
         | Self::Lost(cause)
         | Self::NotReady(cause)
         | Self::Timeout(cause)

@@ -126,6 +126,7 @@ impl r2d2::ManageConnection for Manager {
             Err(DatabaseError::NotReady(_) | DatabaseError::Timeout(_) | DatabaseError::Fault(_)) | Ok(()) => {
                 Ok(connection)
             }
+            Err(no_descriptor @ DatabaseError::NoDescriptor(_)) => Err(no_descriptor),
             Err(error) => Err(DatabaseError::Unavailable(error.to_string())),
         });
         self.health.note_connect(connected.as_ref().err());
@@ -166,13 +167,16 @@ impl Health {
     fn note_connect(&self, error: Option<&DatabaseError>) {
         let mut state = self.state();
         let Some(error) = error else {
-            if state.problem.take().is_some() {
-                state.said = None;
+            state.problem = None;
+            if state.said.take().is_some() {
                 log::info!("the database is back");
             }
             return;
         };
         state.problem = Some(error.clone());
+        if matches!(error, DatabaseError::NoDescriptor(_)) {
+            return; // the accept loop says so, once a second
+        }
         // A server that goes down or comes up has several errors, in turns.
         let pause = match &state.said {
             None => Duration::ZERO,
