@@ -107,6 +107,7 @@ end
 $$;
 
 -- A lock that cannot be had within 1.5 seconds is given up for a moment, so that writers do not queue behind it.
+-- Where transactions longer than that follow each other without a gap, this waits until there is one.
 do $$
 begin
     perform set_config('lock_timeout', '1500ms', true);
