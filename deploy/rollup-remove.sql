@@ -16,7 +16,6 @@ begin
 end
 $$;
 set local lock_timeout = '2s';
-drop view if exists callstats.call_summed; -- of a shard: shard.sql makes it again
 drop view if exists callstats.call_source;
 create view callstats.call_source as
     select organization_id, call_date, folder_id, agent_id, 1 as calls, duration_ms from callstats.call;

@@ -154,7 +154,6 @@ vacuum (analyze) callstats.call_daily;
 
 begin;
 set local lock_timeout = '2s';
-drop view if exists callstats.call_summed; -- of a shard: shard.sql makes it again
 drop view if exists callstats.call_source;
 create view callstats.call_source as
     -- Sums of int are much cheaper than those of bigint; no group has two billion calls on a day.

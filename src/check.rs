@@ -157,7 +157,7 @@ fn rights(client: &mut Client) -> Result<Result<String, String>, postgres::Error
                 || quote_ident(current_user)
          from pg_class
          where relnamespace = to_regnamespace('callstats') and relkind in ('r', 'p', 'v', 'm', 'f')
-           and relname not in (select name from needed union all select 'call_summed') and has_table_privilege(oid, 'select')
+           and relname not in (select name from needed) and has_table_privilege(oid, 'select')
          union all
          select 'is a superuser: connect as callstats_worker' from pg_roles where rolname = current_user and rolsuper",
         &[],
@@ -178,7 +178,12 @@ fn index(client: &mut Client) -> Result<Result<String, String>, postgres::Error>
         "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_hashagg = off;
          set local max_parallel_workers_per_gather = 0",
     )?;
-    let statement = ORGANIZATION_DAYS.replace("$1", "0").replace("$2", "'2000-01-01'").replace("$3", "'2000-12-31'");
+    let organization: i32 =
+        transaction.query_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
+    let statement = ORGANIZATION_DAYS
+        .replace("$1", &organization.to_string())
+        .replace("$2", "'2000-01-01'")
+        .replace("$3", "'2000-12-31'");
     let plan = transaction.simple_query(&format!("explain (costs off) {statement}"))?;
     let plan: Vec<&str> = plan
         .iter()
@@ -188,6 +193,16 @@ fn index(client: &mut Client) -> Result<Result<String, String>, postgres::Error>
         })
         .collect();
     let nodes = plan.iter().map(|line| line.trim_start().trim_start_matches("->").trim_start());
+    if nodes.clone().any(|node| node.starts_with("Foreign Scan")) {
+        let mode: String = transaction.query_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
+        return Ok(if mode == "force_custom_plan" {
+            Ok("shards stand behind callstats.call_source, and each statement is planned for its own".into())
+        } else {
+            Err("the shards behind callstats.call_source send all calls of a range rather than their sums: add \
+                 options='-c plan_cache_mode=force_custom_plan' to DATABASE_URL"
+                .into())
+        });
+    }
     let is_sorted = nodes.clone().any(|node| node == "Sort" || node == "Incremental Sort");
     Ok(if is_sorted || nodes.clone().any(|node| node.starts_with("Seq Scan")) {
         Err("no index behind callstats.call_source has the order of the groups, so PostgreSQL reads and sorts all \

@@ -44,14 +44,15 @@ impl Connector {
         if database.get_connect_timeout().is_none() {
             database.connect_timeout(config.db_wait);
         }
-        // Planning costs more than a day's query, compiling it far more; and nothing here may ever write.
+        // Planning costs more than a day's query, compiling it far more: unless the operator's options say otherwise. And
+        // nothing here may ever write.
         let settings = format!(
-            "{} -c plan_cache_mode=force_generic_plan -c jit=off -c default_transaction_read_only=on \
+            "-c plan_cache_mode=force_generic_plan -c jit=off {} -c default_transaction_read_only=on \
              -c statement_timeout={}",
             database.get_options().unwrap_or_default(),
             config.statement_timeout.as_millis()
         );
-        database.options(settings.trim_start());
+        database.options(&settings);
         // A host that is gone without a word is noticed in about a minute rather than in hours.
         database.keepalives_idle(Duration::from_secs(30));
         database.keepalives_interval(Duration::from_secs(10));

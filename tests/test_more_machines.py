@@ -2,6 +2,7 @@
 import contextlib
 import random
 import re
+import subprocess
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from .support import torture
 from .support.postgres import Cluster, Replica
-from .support.processes import PROJECT, wait_until
+from .support.processes import CALLSTATS, PROJECT, as_user, wait_until
 from .support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
@@ -62,12 +63,12 @@ def test_of_two_servers_one_is_lost_under_load(start):
 
 
 @pytest.fixture
-def shards(start):
-    """A coordinator with its worker, and two shards: organization 1 is on the one, 2 on the other."""
+def shards():
+    """A coordinator, and two shards: organization 1 is on the one, 2 on the other."""
     with contextlib.ExitStack() as stack:
         clusters = []
         for _ in range(3):
-            clusters.append(Cluster(name="shard"))
+            clusters.append(Cluster(["log_statement=all"], name="shard"))
             stack.callback(clusters[-1].remove)
         databases = [cluster.database() for cluster in clusters]
         coordinator, *others = databases
@@ -76,8 +77,7 @@ def shards(start):
         coordinator.script(PROJECT / "deploy" / "shards.sql")
         for organization, (name, shard) in enumerate(zip(("one", "two"), others), 1):
             choice = random.Random(organization)
-            shard.script(PROJECT / "deploy" / "shard.sql")
-            rows = [row for row in (torture.row(choice) for _ in range(600)) if row.startswith(f"({organization},")]
+            rows = [row for row in (torture.row(choice) for _ in range(6000)) if row.startswith(f"({organization},")]
             shard.query("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values " + ", ".join(rows))
             coordinator.query("select callstats.add_shard(%s, %s)", name, f"host={shard.cluster.folder.path} port=5432 "
                               f"dbname={shard.name} user=callstats_worker")
@@ -85,11 +85,17 @@ def shards(start):
         yield databases
 
 
+PLANNED = "options='-c plan_cache_mode=force_custom_plan'"  # as shards.sql has it
+
+
 def test_shards(shards, start):
+    """The answers are those of the shards, and the sums are made there: by the worker's own statements, in their logs."""
     coordinator, one, two = shards
-    worker = start(Worker, coordinator.url)
+    worker = start(Worker, f"{coordinator.url} {PLANNED}")
     one.script(PROJECT / "deploy" / "rollup.sql")
-    one.script(PROJECT / "deploy" / "shard.sql")
+    one.query("call callstats.compact()")
+    one.script(PROJECT / "deploy" / "rollup.sql")
+    coordinator.query("select callstats.place(1, 'one')")
     for organization, shard in (("a", one), ("b", two)):
         alone = start(Worker, shard.url)
         for path in (organization, f"{organization}/folder%20{1 if shard is one else 7}"):
@@ -97,21 +103,34 @@ def test_shards(shards, start):
                 uri = f"/stats/acme/{path}?token={ROOT_TOKEN}&daterange={days}"
                 assert worker.ask("GET", uri).body == alone.ask("GET", uri).body, uri
                 assert worker.ask("GET", uri).status == 200
+    for shard in (one, two):
+        asked = re.findall(r"SELECT .* FROM callstats\.call_source.*", (shard.cluster.folder / "log").read_text())
+        # Where the statistics know of no calls there is nothing to sum.
+        of_worker = [statement for statement in asked if "WHERE" in statement and "2027" not in statement]
+        assert of_worker and all("GROUP BY" in statement for statement in of_worker), of_worker
 
 
-def test_the_sums_are_made_on_the_shard(shards):
+def test_the_plan_of_a_year_on_shards(shards):
     coordinator = shards[0]
     text = re.sub(r"^--.*\n", "", (PROJECT / "src" / "sql" / "organization_days.sql").read_text(), flags=re.M)
     with contextlib.closing(coordinator.cluster.connect(coordinator.name, "callstats_worker")) as connection, connection.cursor() as cursor:
-        cursor.execute("set plan_cache_mode = force_generic_plan")
+        cursor.execute("set plan_cache_mode = force_custom_plan")
         cursor.execute(f"prepare s as {text}")
         cursor.execute("explain (verbose, costs off) execute s (1, '2026-01-01', '2026-12-31')")
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "Subplans Removed: 1" in plan, "only the shard of the organization is asked"
+    assert "Relations: Aggregate on (callstats.call_of_1 " in plan and "call_of_2" not in plan
     remote = re.search(r"Remote SQL: (.*)", plan)[1]
-    for number, value in (("$1", "'2026-01-01'"), ("$2", "'2026-12-31'"), ("$3", "1")):
-        remote = remote.replace(number, value)
+    assert re.search(r"sum\(calls\).*sum\(duration_ms\).* FROM callstats\.call_source WHERE .* GROUP BY 1, 2, 3, 4", remote)
     shards[1].query("set enable_seqscan = off; set enable_hashagg = off; set enable_bitmapscan = off")
     there = "\n".join(line for (line,) in shards[1].query(f"explain (costs off) {remote}"))
     print(f"coordinator:\n{plan}\nshard:\n{there}")
     assert re.search(r"GroupAggregate\n.*Group Key: .*call_date.*folder_id.*agent_id\n.*Index Only Scan using call_group", there)
+
+
+def test_check_knows_shards(shards, start):
+    coordinator = shards[0]
+    for url, code, says in ((f"{coordinator.url} {PLANNED}", 0, "ok     index            shards stand behind"),
+                            (coordinator.url, 1, "WRONG  index            the shards behind")):
+        worker = start(Worker, url)
+        check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
+        assert (check.returncode, says in check.stdout) == (code, True), check.stdout
