@@ -34,10 +34,13 @@ begin
     for month in
         select generate_series(first, date_trunc('month', now()::timestamp) + ahead * interval '1 month', interval '1 month')
     loop
-        partition := to_char(month, '"call_"YYYY_MM');
-        execute format('create table callstats.%I partition of callstats.call for values from (%L) to (%L)',
+        partition := to_char(month, '"callstats.call_"YYYY_MM');
+        execute format('create table %s partition of callstats.call for values from (%L) to (%L)',
             partition, month, month + interval '1 month');
-        execute format('create unique index on callstats.%I (id)', partition);
+        execute format('create unique index on %s (id)', partition);
+        if to_regprocedure('callstats.roll_up_from(regclass)') is not null then
+            perform callstats.roll_up_from(partition::regclass);
+        end if;
     end loop;
 end
 $$;
@@ -51,6 +54,9 @@ begin
     for old in select name, ends from callstats.month_partitions() where ends <= day loop
         execute format('alter table callstats.call detach partition %s', old.name);
         detached := detached + 1;
+        if to_regprocedure('callstats.no_roll_up_from(regclass)') is not null then
+            perform callstats.no_roll_up_from(old.name);
+        end if;
         if to_regclass('callstats.raw_calls') is not null then
             update callstats.raw_calls set since = greatest(since, old.ends);
         end if;
@@ -94,6 +100,7 @@ begin
     create table callstats.call (like callstats.call_before including constraints including comments)
         partition by range (started_at);
     alter table callstats.call alter column id set default nextval('callstats.call_number');
+    alter table callstats.call_before alter column id set default nextval('callstats.call_number');
     alter sequence callstats.call_number owned by callstats.call.id;
     alter table callstats.call add foreign key (organization_id, folder_id) references callstats.folder (organization_id, id);
     create index call_group on callstats.call (organization_id, call_date, folder_id, agent_id) include (duration_ms);
@@ -102,6 +109,9 @@ begin
     end loop;
     execute format('alter table callstats.call attach partition callstats.call_before for values from (minvalue) to (%L)',
         next_month);
+    if to_regprocedure('callstats.roll_up_from(regclass)') is not null then
+        perform callstats.roll_up_from('callstats.call_before');
+    end if;
     if source ~ 'FROM callstats\.call;' then
         execute 'create view callstats.call_source as ' || source;
         grant select on callstats.call_source to callstats_worker;

@@ -10,7 +10,8 @@
 --   select cron.schedule('callstats', '*/5 * * * *', 'call callstats.compact()')
 --
 -- Writers are blocked for less than two seconds while the triggers are made; filling in what is there already takes
--- longer and blocks nobody. Safe to run again: then it checks the sums, and mends them where triggers were disabled.
+-- longer and blocks nobody. Safe to run again: then it checks the sums, and mends them where triggers were disabled or
+-- a table was attached as a month by hand.
 
 set client_min_messages = warning;
 begin;
@@ -57,15 +58,48 @@ begin
               select organization_id, call_date, folder_id, agent_id, -1, -duration_ms::bigint from removed) changed
         group by organization_id, call_date, folder_id, agent_id
         having sum(calls) <> 0 or sum(duration_ms) <> 0;
+    -- Of one month: the days that have no calls left. A snapshot from before still has their sums, and finds no calls:
+    -- TRUNCATE is not MVCC-safe.
+    elsif (select relispartition from pg_class where oid = tg_relid) then
+        delete from callstats.call_daily d
+        where call_date >= coalesce((select since from callstats.raw_calls), '-infinity')
+          and not exists (select from callstats.call c where c.organization_id = d.organization_id and c.call_date = d.call_date);
+    -- Sums of months whose calls were dropped stay.
+    elsif exists (select from callstats.raw_calls where since is not null) then
+        delete from callstats.call_daily where call_date >= (select since from callstats.raw_calls);
     else
-        -- Like TRUNCATE itself this is seen by every snapshot at once. Sums of months whose calls were dropped stay.
-        if exists (select from callstats.raw_calls where since is not null) then
-            delete from callstats.call_daily where call_date >= (select since from callstats.raw_calls);
-        else
-            truncate callstats.call_daily;
-        end if;
+        truncate callstats.call_daily; -- seen by every snapshot at once, as TRUNCATE of the calls is
     end if;
     return null;
+end
+$$;
+
+-- A statement fires the triggers of the table that it names: callstats.call, or one of its months.
+create or replace function callstats.roll_up_from(calls regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if exists (select from pg_trigger where tgname = 'call_roll_up_insert' and tgrelid = calls) then
+        return;
+    end if;
+    execute format('create trigger call_roll_up_insert after insert on %s referencing new table as added
+        for each statement execute function callstats.roll_up()', calls);
+    execute format('create trigger call_roll_up_update after update on %s referencing new table as added old table as removed
+        for each statement execute function callstats.roll_up()', calls);
+    execute format('create trigger call_roll_up_delete after delete on %s referencing old table as removed
+        for each statement execute function callstats.roll_up()', calls);
+    execute format('create trigger call_roll_up_truncate after truncate on %s
+        for each statement execute function callstats.roll_up()', calls);
+end
+$$;
+
+create or replace function callstats.no_roll_up_from(calls regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    event text;
+begin
+    foreach event in array array['insert', 'update', 'delete', 'truncate'] loop
+        execute format('drop trigger if exists call_roll_up_%s on %s', event, calls);
+    end loop;
 end
 $$;
 
@@ -119,16 +153,8 @@ begin
             perform pg_sleep(0.5);
         end;
     end loop;
-    if not exists (select from pg_trigger where tgname = 'call_roll_up_insert' and tgrelid = 'callstats.call'::regclass) then
-        create trigger call_roll_up_insert after insert on callstats.call
-            referencing new table as added for each statement execute function callstats.roll_up();
-        create trigger call_roll_up_update after update on callstats.call
-            referencing new table as added old table as removed for each statement execute function callstats.roll_up();
-        create trigger call_roll_up_delete after delete on callstats.call
-            referencing old table as removed for each statement execute function callstats.roll_up();
-        create trigger call_roll_up_truncate after truncate on callstats.call
-            for each statement execute function callstats.roll_up();
-    end if;
+    perform callstats.roll_up_from('callstats.call'),
+            (select count(callstats.roll_up_from(inhrelid)) from pg_inherits where inhparent = 'callstats.call'::regclass);
 end
 $$;
 commit;

@@ -1,4 +1,5 @@
 """Months of calls: the same answers before and after, and sums that outlive the calls."""
+import datetime
 import subprocess
 
 import psycopg2
@@ -64,6 +65,32 @@ def test_sums_outlive_their_calls(a_thousand_calls, start):
         a_thousand_calls.script(PROJECT / "deploy" / "rollup-remove.sql")
     a_thousand_calls.query("truncate callstats.call")
     assert worker.ask("GET", ALL).body == before.rpartition(b",{")[0] + b"]"
+
+
+@pytest.mark.parametrize("order", [(ROLLUP, PARTITIONS), (PARTITIONS, ROLLUP)], ids=["rollup first", "months first"])
+def test_writing_to_a_month_itself(order, a_thousand_calls):
+    """Loaders that name a partition, and what is detached, which is no longer of the answers."""
+    for script in order:
+        a_thousand_calls.script(script)
+    a_thousand_calls.query("select callstats.make_months(5)")
+    last, ends = a_thousand_calls.query("select name::text, ends from callstats.month_partitions() order by ends desc limit 1")[0]
+    day = ends - datetime.timedelta(10)
+    for month, day in (("callstats.call_before", datetime.date(2026, 3, 5)), (last, day)):
+        a_thousand_calls.copy(f"{month} (organization_id, folder_id, agent_id, started_at, duration_ms)", [f"1\t1\tx\t{day}\t{n}\n" for n in range(99)])
+        a_thousand_calls.query(f"update {month} set duration_ms = duration_ms + 1, agent_id = 'y' where id % 2 = 0")
+        a_thousand_calls.query(f"delete from {month} where id % 7 = 0")
+        assert a_thousand_calls.query(torture.DIFFERENCES) == []
+        assert a_thousand_calls.value("select sum(calls) from callstats.call_source where call_date = %s and agent_id in ('x', 'y')", day) > 80
+    a_thousand_calls.query(f"truncate {last}")
+    assert a_thousand_calls.query(torture.DIFFERENCES) == []
+    assert a_thousand_calls.value("select sum(calls) from callstats.call_source") > 900
+
+    kept = a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4")
+    a_thousand_calls.query("select callstats.detach_before(max(ends)) from callstats.month_partitions()")
+    a_thousand_calls.query("delete from callstats.call_before where id % 2 = 0; truncate callstats.call_before")
+    assert a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4") == kept
+    a_thousand_calls.query("truncate callstats.call")
+    assert a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4") == kept
 
 
 def test_months_that_nobody_made_are_made_up_for(a_thousand_calls):

@@ -27,33 +27,36 @@ def place(choice):
     return 1 + folder // 4, folder
 
 
-def row(choice):
+def row(choice, first_day="2026-03-01"):
     organization, folder = place(choice)
     agent = choice.choice(["null", "''", "'a'", "'b'", "'ä'"])
-    return f"({organization}, {folder}, {agent}, timestamp '2026-03-{choice.randint(1, 9):02} {choice.randrange(24):02}:00', {choice.randrange(10**6)})"
+    return f"({organization}, {folder}, {agent}, timestamp '{first_day} {choice.randrange(24):02}:00' + {choice.randrange(9)} * interval '1 day', {choice.randrange(10**6)})"
 
 
-def statement(choice):
-    """Any statement that a writer may come up with."""
+def statement(choice, first_day, table, upserted):
+    """Any statement that a writer may come up with, over `table`; an upsert needs one with a unique id."""
     some = f"id % {choice.randint(2, 50)} = 0 and folder_id = {choice.randint(1, 7)}"
     organization, folder = place(choice)
     return choice.choices([
         lambda: "insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
-                + ", ".join(row(choice) for _ in range(choice.randint(1, 40))),
-        lambda: f"update callstats.call set duration_ms = duration_ms + {choice.randrange(1000)} where {some}",
-        lambda: f"update callstats.call set organization_id = {organization}, folder_id = {folder} where {some}",
-        lambda: f"update callstats.call set agent_id = nullif(agent_id || 'x', 'axxx') where {some}",
-        lambda: f"update callstats.call set started_at = started_at + interval '{choice.randint(-2, 2)} days' where {some}",
-        lambda: f"delete from callstats.call where {some}",
-        lambda: "insert into callstats.call (id, organization_id, folder_id, started_at, duration_ms) "
-                "select id, organization_id, folder_id, started_at, duration_ms from callstats.call where " + some +
+                + ", ".join(row(choice, first_day) for _ in range(choice.randint(1, 40))),
+        lambda: f"update {table} set duration_ms = duration_ms + {choice.randrange(1000)} where {some}",
+        lambda: f"update {table} set organization_id = {organization}, folder_id = {folder} where {some}",
+        lambda: f"update {table} set agent_id = nullif(agent_id || 'x', 'axxx') where {some}",
+        lambda: f"update {table} set started_at = started_at + interval '{choice.randint(-2, 2)} days' where {some}",
+        lambda: f"delete from {table} where {some}",
+        lambda: f"insert into {upserted} (id, organization_id, folder_id, started_at, duration_ms) "
+                f"select id, organization_id, folder_id, started_at, duration_ms from {upserted} where {some}"
                 " limit 20 on conflict (id) do update set duration_ms = excluded.duration_ms + 1, agent_id = 'upsert'",
-        lambda: "truncate callstats.call",
+        lambda: "truncate callstats.call",  # a single month is not MVCC-safe, in PostgreSQL itself
     ], weights=[40, 10, 10, 10, 10, 15, 10, 1])[0]()
 
 
 class Torture:
-    def __init__(self, database, seed, writers=8, readers=2):
+    """Of callstats.call, or of that and of its months: whatever tables are named."""
+
+    def __init__(self, database, seed, writers=8, readers=2, first_day="2026-03-01", tables=("callstats.call",)):
+        self.first_day, self.tables = first_day, tables
         self.database, self.counts = database, collections.Counter()
         self.problems, self.over = [], threading.Event()
         self.threads = [threading.Thread(target=self.guarded, args=(work, random.Random(seed + number))) for number, work in
@@ -81,6 +84,8 @@ class Torture:
                     self.counts["deadlocks over the rollup"] += 1
                 else:
                     self.counts["deadlocks over calls"] += 1
+            except psycopg2.errors.CheckViolation:
+                self.counts["refused by a month"] += 1  # a call that would have to move to another
             except Exception as error:
                 self.problems.append(repr(error))
                 self.over.set()
@@ -90,7 +95,7 @@ class Torture:
         with connection.cursor() as cursor:
             while not self.over.is_set():
                 for _ in range(choice.randint(1, 3)):
-                    cursor.execute(statement(choice))
+                    cursor.execute(statement(choice, self.first_day, choice.choice(self.tables), self.tables[-1]))
                     self.counts["statements"] += 1
                 if choice.random() < 0.2:
                     connection.rollback()
