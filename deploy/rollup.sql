@@ -140,9 +140,11 @@ begin
 end
 $$;
 
--- A lock that cannot be had within 1.5 seconds is given up for a moment, so that writers do not queue behind it.
--- Where transactions longer than that follow each other without a gap, this waits until there is one.
+-- A lock that cannot be had within 1.5 seconds is given up for a while, for writers queue behind it; for longer each
+-- time, so that those of a site with long transactions are not blocked most of the time.
 do $$
+declare
+    pause int := 1;
 begin
     perform set_config('lock_timeout', '1500ms', true);
     loop
@@ -150,7 +152,11 @@ begin
             lock table callstats.call in share row exclusive mode;
             exit;
         exception when lock_not_available then
-            perform pg_sleep(0.5);
+            raise warning 'waiting for a moment without transactions that have written calls for more than 1.5 s; writing now: %',
+                (select string_agg(pid::text, ', ') from pg_locks where relation = 'callstats.call'::regclass and pid <> pg_backend_pid())
+                using hint = 'select * from pg_stat_activity tells what they are.';
+            perform pg_sleep(pause);
+            pause := least(pause * 2, 15);
         end;
     end loop;
     perform callstats.roll_up_from('callstats.call'),
@@ -178,9 +184,21 @@ order by organization_id, call_date, folder_id, agent_id;
 commit;
 vacuum (analyze) callstats.call_daily;
 
+-- Readers of the view that take longer than a moment are waited for in the same way.
 begin;
-set local lock_timeout = '2s';
-drop view if exists callstats.call_source;
+do $$
+begin
+    perform set_config('lock_timeout', '500ms', true);
+    loop
+        begin
+            drop view if exists callstats.call_source;
+            exit;
+        exception when lock_not_available then
+            perform pg_sleep(1);
+        end;
+    end loop;
+end
+$$;
 create view callstats.call_source as
     -- Sums of int are much cheaper than those of bigint; no group has two billion calls on a day.
     select organization_id, call_date, folder_id, agent_id, calls::int as calls, duration_ms from callstats.call_daily;

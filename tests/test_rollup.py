@@ -1,4 +1,5 @@
 """The rollup: the same answers as from the calls, at every moment."""
+import contextlib
 import datetime
 import random
 import threading
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from .support import torture
-from .support.processes import PROJECT
+from .support.processes import PROJECT, wait_until
 from .support.worker import ROOT_TOKEN, Worker
 
 ROLLUP, REMOVE, PARTITIONS = (PROJECT / "deploy" / name for name in ("rollup.sql", "rollup-remove.sql", "partitions.sql"))
@@ -39,6 +40,21 @@ def test_it_comes_and_goes_under_a_running_worker(a_thousand_calls, start):
     a_thousand_calls.script(ROLLUP)
     assert answers(worker) == changed
     assert " 500 " not in worker.text() and " 503 " not in worker.text()
+
+
+def test_installing_waits_for_a_long_answer(a_thousand_calls):
+    """And lets others through meanwhile."""
+    with contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as reader, reader.cursor() as cursor:
+        reader.autocommit = False
+        cursor.execute("select * from callstats.call_source limit 1")
+        install = threading.Thread(target=a_thousand_calls.script, args=(ROLLUP,))
+        install.start()
+        wait_until(lambda: a_thousand_calls.query("select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'drop view'"))
+        assert len(a_thousand_calls.query("select * from callstats.call_source limit 1")) == 1
+        assert install.is_alive()
+        reader.rollback()
+        install.join()
+    assert "call_daily" in a_thousand_calls.value("select pg_get_viewdef('callstats.call_source'::regclass)")
 
 
 def test_compaction_leaves_one_row_for_each_group(a_thousand_calls):
@@ -92,7 +108,8 @@ def test_torture(prepare, a_thousand_calls):
     assert tortured.counts["comparisons"] > 20 and tortured.counts["compactions"] > 10
 
 
-def test_installing_under_writes_blocks_nobody_for_long(a_thousand_calls):
+@pytest.mark.parametrize("long", [1, 2.5])
+def test_installing_under_writes_blocks_nobody_for_long(long, a_thousand_calls):
     """Writers that go on, one of them in long transactions; how long the longest single insert took."""
     longest, over = [], threading.Event()
 
@@ -111,7 +128,7 @@ def test_installing_under_writes_blocks_nobody_for_long(a_thousand_calls):
         connection.close()
         longest.append(worst)
 
-    writers = [threading.Thread(target=write, args=(hold,)) for hold in (0, 0, 0.01, 1)]
+    writers = [threading.Thread(target=write, args=(hold,)) for hold in (0, 0, 0.01, long)]
     for writer in writers:
         writer.start()
     try:
