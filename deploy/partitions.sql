@@ -37,7 +37,7 @@ begin
         partition := to_char(month, '"callstats.call_"YYYY_MM');
         execute format('create table %s partition of callstats.call for values from (%L) to (%L)',
             partition, month, month + interval '1 month');
-        execute format('create unique index on %s (id)', partition);
+        execute format('create unique index on %s (organization_id, id)', partition);
         if to_regprocedure('callstats.roll_up_from(regclass)') is not null then
             perform callstats.roll_up_from(partition::regclass);
         end if;
