@@ -45,6 +45,12 @@ def test_converting_under_a_worker(with_rollup, a_thousand_calls, start):
     a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
     check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
     assert check.returncode == 0, check.stdout
+    if with_rollup:
+        with_months = worker.ask("GET", ALL).body
+        a_thousand_calls.script(PROJECT / "deploy" / "rollup-remove.sql")
+        assert worker.ask("GET", ALL).body == with_months
+        assert a_thousand_calls.query("select 1 from pg_trigger where tgname ~ 'roll_up'") == []
+        a_thousand_calls.query("select callstats.make_months(6)")
 
 
 def test_sums_outlive_their_calls(a_thousand_calls, start):

@@ -1,6 +1,5 @@
 """The rollup: the same answers as from the calls, at every moment."""
 import contextlib
-import datetime
 import random
 import threading
 import time
@@ -11,7 +10,7 @@ from .support import torture
 from .support.processes import PROJECT, wait_until
 from .support.worker import ROOT_TOKEN, Worker
 
-ROLLUP, REMOVE, PARTITIONS = (PROJECT / "deploy" / name for name in ("rollup.sql", "rollup-remove.sql", "partitions.sql"))
+ROLLUP, REMOVE = PROJECT / "deploy" / "rollup.sql", PROJECT / "deploy" / "rollup-remove.sql"
 
 
 def answers(worker):
@@ -86,17 +85,9 @@ def test_truncate(a_thousand_calls, start):
     assert set(answers(worker)) == {b"[]"}
 
 
-def in_months(database):
-    """Makes months, and returns the tables: calls come in around the end of one of them."""
-    database.script(PARTITIONS)
-    database.query("truncate callstats.call; select callstats.make_months(4)")
-    months = database.query("select name::text, ends from callstats.month_partitions() order by ends desc limit 3")
-    return {"tables": ["callstats.call", months[1][0], months[2][0]], "first_day": months[2][1] - datetime.timedelta(4)}
-
-
-@pytest.mark.parametrize("prepare", [lambda database: {}, in_months], ids=["one table", "months"])
+@pytest.mark.parametrize("prepare", [lambda database: {}, torture.in_months], ids=["one table", "months"])
 def test_torture(prepare, a_thousand_calls):
-    """Five minutes of it: tests/bench/torture 300."""
+    """Five minutes of it: tests/bench/torture 300, and with --months."""
     a_thousand_calls.script(ROLLUP)
     seed = random.randrange(1_000_000)
     tortured = torture.Torture(a_thousand_calls, seed, **prepare(a_thousand_calls))

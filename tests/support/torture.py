@@ -1,10 +1,13 @@
 """Writers, compaction and kills against the rollup, while readers compare it to the calls in one snapshot."""
 import collections
 import contextlib
+import datetime
 import random
 import threading
 
 import psycopg2
+
+from .processes import PROJECT
 
 # All groups in which the two differ, seen by one snapshot. The calls are read first: TRUNCATE waits for whoever has.
 DIFFERENCES = """
@@ -50,6 +53,14 @@ def statement(choice, first_day, table, upserted):
                 " limit 20 on conflict (organization_id, id) do update set duration_ms = excluded.duration_ms + 1, agent_id = 'upsert'",
         lambda: "truncate callstats.call",  # a single month is not MVCC-safe, in PostgreSQL itself
     ], weights=[40, 10, 10, 10, 10, 15, 10, 1])[0]()
+
+
+def in_months(database):
+    """Makes months. What Torture has to know of them: the tables, and that calls come in around the end of one."""
+    database.script(PROJECT / "deploy" / "partitions.sql")
+    database.query("truncate callstats.call; select callstats.make_months(4)")
+    months = database.query("select name::text, ends from callstats.month_partitions() order by ends desc limit 3")
+    return {"tables": ["callstats.call", months[1][0], months[2][0]], "first_day": months[2][1] - datetime.timedelta(4)}
 
 
 class Torture:
