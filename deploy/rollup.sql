@@ -153,7 +153,8 @@ begin
             exit;
         exception when lock_not_available then
             raise warning 'waiting for a moment without transactions that have written calls for more than 1.5 s; writing now: %',
-                (select string_agg(pid::text, ', ') from pg_locks where relation = 'callstats.call'::regclass and pid <> pg_backend_pid())
+                (select string_agg(distinct pid::text, ', ') from pg_locks
+                 where relation = 'callstats.call'::regclass and granted and mode <> 'AccessShareLock')
                 using hint = 'select * from pg_stat_activity tells what they are.';
             perform pg_sleep(pause);
             pause := least(pause * 2, 15);
