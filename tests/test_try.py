@@ -28,18 +28,25 @@ def test_once(tmp_path):
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    # What a shell starts in the background ignores Ctrl-C, and so does what these tests start then.
     process = subprocess.Popen([PROJECT / "deploy" / "try"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env=environment(tmp_path), start_new_session=True)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("Ctrl-C"):
-            break
-    base = re.search(r"It is up at (http://\S+)/\.", "".join(lines))[1]
-    done = subprocess.run(["curl", "-s", f"{base}/acme/support?token=demo-acme&daterange=20260303"], capture_output=True)
-    assert done.stdout.startswith(b'[{"date":"20260303"')
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(20) == 130
+                               env=environment(tmp_path), start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        base = re.search(r"It is up at (http://\S+)/\.", "".join(lines))[1]
+        done = subprocess.run(["curl", "-s", f"{base}/acme/support?token=demo-acme&daterange=20260303"], capture_output=True)
+        assert done.stdout.startswith(b'[{"date":"20260303"')
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(20)
     wait_until(lambda: left_over(tmp_path) == [], what="nothing is left over")
 
 
