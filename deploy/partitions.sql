@@ -4,14 +4,18 @@
 --
 -- Run it once. It converts the table that is there without copying it: what it holds becomes the first partition,
 -- callstats.call_before, up to the end of the month of its last call or of today, whichever is later. For that it locks
--- the table while it reads it once: choose a quiet hour. Then, once a month or more often:
+-- the table while it reads it once: choose a quiet hour. Calls for which there is no month are refused, so let the months
+-- to come be made every day, by deploy/systemd/callstats-months.timer or with pg_cron; callstats check looks after them:
 --
---   select callstats.make_months(3)                 -- those up to the third month to come that are missing
---   select callstats.detach_before('2025-01-01')    -- takes the partitions that end by then out of callstats.call
+--   select cron.schedule('callstats months', '30 3 * * *', 'select callstats.make_months(3)')
+--
+-- And to take months away, when you want to:
+--
+--   select callstats.detach_before('2025-01-01')    -- the partitions that end by then leave callstats.call
 --
 -- What was detached is a table of its own, to archive or to drop. With the rollup its sums stay in the answers, and
--- callstats.raw_calls says since when there are calls; without the rollup they are gone. Calls for which there is no
--- month are refused. An id is unique within its partition, and by its sequence.
+-- callstats.raw_calls says since when there are calls; without the rollup they are gone. An id is unique within its
+-- partition and organization, and by its sequence.
 
 set client_min_messages = warning;
 begin;

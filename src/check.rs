@@ -86,20 +86,28 @@ fn json(findings: &[Finding], is_ok: bool) -> Vec<u8> {
     bytes
 }
 
+/// What is right, or what is wrong and what mends it.
+type Check = fn(&mut Client) -> Result<Result<String, String>, postgres::Error>;
+
 fn all(config: &Config, connector: &Connector) -> Vec<Finding> {
     let mut findings = Vec::new();
     match connector.client() {
         Err(error) => findings.push(Finding { name: "database", result: Err(error.to_string()) }),
         Ok(mut client) => {
-            let mut look = |name, check: fn(&mut Client) -> Result<Result<String, String>, postgres::Error>| {
+            let mut checks: Vec<(&str, Check)> = vec![
+                ("database", database),
+                ("schema", schema),
+                ("rights", rights),
+                ("index", index),
+                ("time zones", time_zones),
+            ];
+            if has_months(&mut client) {
+                checks.push(("months", months));
+            }
+            for (name, check) in checks {
                 let result = check(&mut client).unwrap_or_else(|error| Err(explained(&error)));
                 findings.push(Finding { name, result });
-            };
-            look("database", database);
-            look("schema", schema);
-            look("rights", rights);
-            look("index", index);
-            look("time zones", time_zones);
+            }
         }
     }
     findings.push(Finding { name: "root token file", result: root_token_file(&config.root_token_file) });
@@ -211,6 +219,34 @@ fn index(client: &mut Client) -> Result<Result<String, String>, postgres::Error>
             .into())
     } else {
         Ok("an index behind callstats.call_source has the order of the groups".into())
+    })
+}
+
+/// Whether the calls are in months, made by partitions.sql.
+fn has_months(client: &mut Client) -> bool {
+    let found = client.query_one(
+        "select to_regprocedure('callstats.month_partitions()') is not null
+                and exists (select from pg_class where oid = to_regclass('callstats.call') and relkind = 'p')",
+        &[],
+    );
+    found.and_then(|row| row.try_get(0)).unwrap_or(false)
+}
+
+/// A call for which there is no month is refused.
+fn months(client: &mut Client) -> Result<Result<String, String>, postgres::Error> {
+    let row = client.query_one(
+        "select coalesce(to_char(max(ends), 'YYYY-MM-DD'), 'today'), coalesce(max(ends) > current_date + 31, false)
+         from callstats.month_partitions()",
+        &[],
+    )?;
+    let (ends, is_far): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(if is_far {
+        Ok(format!("made until {ends}"))
+    } else {
+        Err(format!(
+            "calls from {ends} on will be refused: select callstats.make_months(3), every day, as \
+             callstats-months.timer does"
+        ))
     })
 }
 

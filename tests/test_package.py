@@ -64,7 +64,10 @@ def test_it_comes_works_and_goes(package, root):
     accounts = {name: (root / "etc" / name).read_text() for name in ("passwd", "group")}
     shutil.copy(package, root / "tmp" / "callstats.deb")
     inside(root, "dpkg", "-i", "/tmp/callstats.deb")
-    assert {"usr/bin/callstats", "usr/share/callstats/schema.sql", "usr/share/man/man8/callstats.8.gz"} <= files(root) - before
+    come = files(root) - before
+    assert {"usr/bin/callstats", "usr/share/callstats/schema.sql", "usr/share/man/man8/callstats.8.gz"} <= come
+    units = {unit.name for unit in (PROJECT / "deploy" / "systemd").glob("callstats*")}
+    assert {name.rpartition("/")[2] for name in come if "systemd/system/callstats" in name} == units
     env, token_file = root / "etc/callstats/callstats.env", root / "etc/callstats/root-token"
     assert env.stat().st_mode & 0o777 == token_file.stat().st_mode & 0o777 == 0o640
     token = token_file.read_text()

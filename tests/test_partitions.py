@@ -1,5 +1,6 @@
 """Months of calls: the same answers before and after, and sums that outlive the calls."""
 import datetime
+import re
 import subprocess
 
 import psycopg2
@@ -15,6 +16,12 @@ ALL = f"/stats/acme/a?token={ROOT_TOKEN}&daterange=20200101-20991231"
 
 def partitions(database):
     return [name for (name,) in database.query("select name::text from callstats.month_partitions()")]
+
+
+def checked(worker, code):
+    check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
+    assert check.returncode == code, check.stdout
+    return check.stdout
 
 
 @pytest.mark.parametrize("with_rollup", [False, True])
@@ -43,8 +50,7 @@ def test_converting_under_a_worker(with_rollup, a_thousand_calls, start):
     assert len(set(a_thousand_calls.query("select id from callstats.call"))) == a_thousand_calls.value("select count(*) from callstats.call")
     assert worker.ask("GET", ALL).status == 200 and worker.ask("GET", ALL).body != before
     a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
-    check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
-    assert check.returncode == 0, check.stdout
+    assert re.search(r"^ok     months           made until 20\d\d-\d\d-01$", checked(worker, 0), re.M)
     if with_rollup:
         with_months = worker.ask("GET", ALL).body
         a_thousand_calls.script(PROJECT / "deploy" / "rollup-remove.sql")
@@ -99,10 +105,12 @@ def test_writing_to_a_month_itself(order, a_thousand_calls):
     assert a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4") == kept
 
 
-def test_months_that_nobody_made_are_made_up_for(a_thousand_calls):
+def test_months_that_nobody_made_are_made_up_for(a_thousand_calls, start):
     a_thousand_calls.script(PARTITIONS)
     for name in partitions(a_thousand_calls)[1:]:
         a_thousand_calls.query(f"drop table {name}")
+    worker = start(Worker, a_thousand_calls.url)
+    assert re.search(r"^WRONG  months           calls from 20\d\d-\d\d-01 on will be refused", checked(worker, 1), re.M)
     a_thousand_calls.query("select callstats.make_months(1)")
     assert len(partitions(a_thousand_calls)) == 2
     a_thousand_calls.query("select callstats.make_months(5)")

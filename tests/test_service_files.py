@@ -17,11 +17,9 @@ DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 @pytest.fixture
 def units(tmp_path):
     """The units, with a user and an executable that exist here."""
-    for name in ("callstats.service", "callstats.socket", "callstats-compact.service", "callstats-compact.timer"):
-        if (UNITS / name).exists():
-            text = (UNITS / name).read_text()
-            text = re.sub(r"=callstats_worker$", "=daemon", text, flags=re.M).replace("/usr/bin/callstats", str(CALLSTATS))
-            (tmp_path / name).write_text(text)
+    for unit in UNITS.glob("callstats*"):
+        text = re.sub(r"=callstats_worker$", "=daemon", unit.read_text(), flags=re.M).replace("/usr/bin/callstats", str(CALLSTATS))
+        (tmp_path / unit.name).write_text(text)
     return tmp_path
 
 
