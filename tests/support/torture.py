@@ -95,8 +95,12 @@ class Torture:
                     self.counts["deadlocks over the rollup"] += 1
                 else:
                     self.counts["deadlocks over calls"] += 1
-            except psycopg2.IntegrityError:
-                self.counts["refused"] += 1  # a call that would leave the month that was named, or has the id of another
+            except (psycopg2.errors.UniqueViolation, psycopg2.errors.CheckViolation) as error:
+                # A call that has the id of another, or would leave the month that was named; never a row of the rollup.
+                self.counts["refused"] += 1
+                if error.diag.table_name in (None, "call_daily"):
+                    self.problems.append(repr(error))
+                    self.over.set()
             except Exception as error:
                 self.problems.append(repr(error))
                 self.over.set()
