@@ -53,14 +53,15 @@ create or replace function callstats.detach_before(day date) returns int
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     old record;
+    roll_up name;
     detached int := 0;
 begin
     for old in select name, ends from callstats.month_partitions() where ends <= day loop
         execute format('alter table callstats.call detach partition %s', old.name);
         detached := detached + 1;
-        if to_regprocedure('callstats.no_roll_up_from(regclass)') is not null then
-            perform callstats.no_roll_up_from(old.name);
-        end if;
+        for roll_up in select tgname from pg_trigger where tgrelid = old.name and tgname ~ '^call_roll_up_' loop
+            execute format('drop trigger %I on %s', roll_up, old.name);
+        end loop;
         if to_regclass('callstats.raw_calls') is not null then
             update callstats.raw_calls set since = greatest(since, old.ends);
         end if;

@@ -20,9 +20,8 @@ drop view if exists callstats.call_source;
 create view callstats.call_source as
     select organization_id, call_date, folder_id, agent_id, 1 as calls, duration_ms from callstats.call;
 grant select on callstats.call_source to callstats_worker;
-select callstats.no_roll_up_from('callstats.call') \g /dev/null
-select callstats.no_roll_up_from(inhrelid) from pg_inherits where inhparent = 'callstats.call'::regclass \g /dev/null
 drop procedure if exists callstats.compact(int);
-drop function if exists callstats.roll_up_from(regclass), callstats.no_roll_up_from(regclass), callstats.roll_up();
+drop function if exists callstats.roll_up_from(regclass);
+drop function if exists callstats.roll_up() cascade; -- with the triggers that call it, wherever they are
 drop table if exists callstats.call_daily, callstats.raw_calls;
 commit;

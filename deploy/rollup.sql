@@ -92,17 +92,6 @@ begin
 end
 $$;
 
-create or replace function callstats.no_roll_up_from(calls regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-    event text;
-begin
-    foreach event in array array['insert', 'update', 'delete', 'truncate'] loop
-        execute format('drop trigger if exists call_roll_up_%s on %s', event, calls);
-    end loop;
-end
-$$;
-
 -- Merges what was appended, a bounded step and a transaction at a time. It can run beside everything, also beside
 -- itself, and be killed at any point: a step is one statement, which happens as a whole or not at all.
 create or replace procedure callstats.compact(step_rows int default 5000) language plpgsql as $$
