@@ -1,12 +1,11 @@
 """Tables that sites have already, behind call_source: answers are those of the oracle."""
 import datetime
 import random
-import subprocess
 import zoneinfo
 
 from .support.oracle import Call, Days, answer
-from .support.processes import CALLSTATS, PROJECT, as_user
-from .support.worker import ROOT_TOKEN, Worker
+from .support.processes import PROJECT
+from .support.worker import ROOT_TOKEN, Worker, check
 
 ADOPT = PROJECT / "deploy" / "adopt"
 ZONES = {("acme", "support"): "Europe/Berlin", ("acme", "sales"): "America/New_York", ("other", "support"): "Asia/Tokyo"}
@@ -22,10 +21,9 @@ def assert_answers(worker, calls, scopes):
 
 
 def assert_check_tells_of_the_index(worker):
-    done = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          **as_user(**worker.environment))
-    wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
-    assert len(wrong) == 1 and "no index behind callstats.call_source" in wrong[0], done.stdout
+    _, out = check(worker.environment)
+    wrong = [line for line in out.splitlines() if line.startswith("WRONG")]
+    assert len(wrong) == 1 and "no index behind callstats.call_source" in wrong[0], out
 
 
 def test_a_flat_table(database, start):

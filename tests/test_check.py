@@ -1,11 +1,10 @@
 """`callstats check`: a line for each thing that must be right, and what mends what is not."""
 import json
-import subprocess
 
 import pytest
 
-from .support.processes import CALLSTATS, PROJECT, Folder, as_user
-from .support.worker import ROOT_TOKEN
+from .support.processes import PROJECT, Folder
+from .support.worker import ROOT_TOKEN, check
 
 
 class Checked:
@@ -17,9 +16,7 @@ class Checked:
         self.environment = {"DATABASE_URL": database.url, "CALLSTATS_ROOT_TOKEN_FILE": str(self.root_token_file)}
 
     def run(self, *arguments, **changes):
-        done = subprocess.run([CALLSTATS, "check", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                              **as_user(**self.environment | changes))
-        return done.returncode, done.stdout
+        return check(self.environment | changes, *arguments)
 
     def stop(self):
         self.folder.remove()

@@ -2,7 +2,6 @@
 import contextlib
 import random
 import re
-import subprocess
 import threading
 import time
 
@@ -10,8 +9,8 @@ import pytest
 
 from .support import torture
 from .support.postgres import Cluster, Replica
-from .support.processes import CALLSTATS, PROJECT, as_user, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from .support.processes import PROJECT, wait_until
+from .support.worker import ROOT_TOKEN, Worker, check
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -131,6 +130,5 @@ def test_check_knows_shards(shards, start):
     coordinator = shards[0]
     for url, code, says in ((f"{coordinator.url} {PLANNED}", 0, "ok     index            shards stand behind"),
                             (coordinator.url, 1, "WRONG  index            the shards behind")):
-        worker = start(Worker, url)
-        check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
-        assert (check.returncode, says in check.stdout) == (code, True), check.stdout
+        found, out = check(start(Worker, url).environment)
+        assert (found, says in out) == (code, True), out

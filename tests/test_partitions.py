@@ -7,8 +7,8 @@ import psycopg2
 import pytest
 
 from .support import torture
-from .support.processes import CALLSTATS, PROJECT, as_user
-from .support.worker import ROOT_TOKEN, Worker
+from .support.processes import PROJECT
+from .support.worker import ROOT_TOKEN, Worker, check
 
 PARTITIONS, ROLLUP = PROJECT / "deploy" / "partitions.sql", PROJECT / "deploy" / "rollup.sql"
 ALL = f"/stats/acme/a?token={ROOT_TOKEN}&daterange=20200101-20991231"
@@ -18,10 +18,10 @@ def partitions(database):
     return [name for (name,) in database.query("select name::text from callstats.month_partitions()")]
 
 
-def checked(worker, code):
-    check = subprocess.run([CALLSTATS, "check"], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**worker.environment))
-    assert check.returncode == code, check.stdout
-    return check.stdout
+def checked(worker, expected):
+    code, out = check(worker.environment)
+    assert code == expected, out
+    return out
 
 
 @pytest.mark.parametrize("with_rollup", [False, True])

@@ -2,11 +2,18 @@
 import os
 import signal
 import socket
+import subprocess
 
 from . import fastcgi
-from .processes import CALLSTATS, Folder, Process, wait_until
+from .processes import CALLSTATS, Folder, Process, as_user, wait_until
 
 ROOT_TOKEN = "root-0123456789abcdef"
+
+
+def check(environment, *arguments):
+    """Exit code and output of `callstats check`, as the worker's user runs it."""
+    done = subprocess.run([CALLSTATS, "check", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**environment))
+    return done.returncode, done.stdout
 
 
 class Worker:
