@@ -1,264 +1,254 @@
-//! The whole job: CGI parameters in, a CGI response out. Reads like sections 1 to 3 of the contract.
+//! The whole job: CGI parameters in, a CGI response out, in the order of `docs/api.md`. Start reading here.
 //!
-//! What it needs of the world comes in as values and as the two traits here; FastCGI, CGI and the tests all meet in
-//! [`answer`].
+//! Both ways of being started, FastCGI and CGI, call [`answer`], and so do the fuzz targets. All that it needs of the
+//! world comes in as values and through three ports: [`crate::store`], [`crate::scratch`] and [`crate::client`].
 
-use crate::access::{self, Found, Scope};
-use crate::date_range::{self, Days};
-use crate::error::{ApiError, DatabaseError};
-use crate::redact;
-use crate::report::{Group, Report};
-use crate::request::{self, CgiParams, StatsRequest};
-use crate::response;
-use std::io::{self, Write};
-use std::time::Duration;
-
-/// One write, and one record of the transport, for each of these many bytes.
-const BUFFER_BYTES: usize = 32 * 1024;
-
-/// Where the statistics are.
-pub trait Store {
-    /// A session that is ready for statements; waits for one only so long.
-    fn session(&self) -> Result<Box<dyn Session + '_>, DatabaseError>;
-}
-
-/// A connection for the time of one request. Each call is one round trip.
-pub trait Session {
-    /// What is known of a token and a path: the statement `scope.sql`.
-    fn find(&mut self, question: &Question<'_>) -> Result<Found, DatabaseError>;
-
-    /// Hands over the groups of some days as they arrive, in the order of day, folder id, agent id. Where `each`
-    /// fails, the statement is cancelled.
-    fn groups(
-        &mut self,
-        scope: &Scope,
-        days: Days,
-        each: &mut dyn FnMut(Group<'_>) -> io::Result<()>,
-    ) -> Result<(), GroupsError>;
-}
-
-/// The parameters of `scope.sql`.
-#[derive(Debug)]
-pub struct Question<'a> {
-    /// SHA-256 of the token.
-    pub token_sha256: [u8; 32],
-    /// It is the root token.
-    pub is_root: bool,
-    /// The company's short name.
-    pub company: &'a str,
-    /// The organization's short name.
-    pub organization: &'a str,
-    /// The folder's name; none: all folders.
-    pub folder: Option<&'a str>,
-}
-
-/// Why groups stopped coming.
-#[derive(Debug)]
-pub enum GroupsError {
-    /// The database failed.
-    Database(DatabaseError),
-    /// The client went away.
-    Client(io::Error),
-}
-
-impl From<DatabaseError> for GroupsError {
-    fn from(error: DatabaseError) -> Self {
-        Self::Database(error)
-    }
-}
+use crate::api::access::{self, Access};
+use crate::api::cgi::CgiParams;
+use crate::api::error::ApiError;
+use crate::api::request::{self, StatsRequest};
+use crate::api::{date_range, redact, response};
+use crate::client::Client;
+use crate::report::{Folders, StatsWriter};
+use crate::response_writer::ResponseWriter;
+use crate::scratch::ScratchSpace;
+use crate::store::{DatabaseErrorKind, FOLDERS_IN_ROW, ScopeQuery, Session, Store, StreamError};
+use std::io;
+use std::time::{Duration, Instant};
 
 /// What an answer depends on besides the request.
-pub struct Service<'a> {
+pub struct Context<'a> {
     /// The path before the company; empty: none.
     pub prefix: &'a str,
-    /// The root token, where there is one now.
+    /// The root token, if there is one now.
     pub root_token: Option<String>,
-    /// The statistics.
     pub store: &'a dyn Store,
+    pub scratch: &'a dyn ScratchSpace,
 }
 
-/// What became of a request, for the log and for the transport.
+/// What became of a request, for the log, the metrics and the transport.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The method, as it may be logged.
+    /// The method, without tokens.
     pub method: String,
-    /// The path, as it may be logged.
+    /// The path, without tokens.
     pub path: String,
     /// The HTTP status that was sent.
     pub status: u16,
-    /// How many entries were sent.
+    /// How many entries were sent, also of a response that was truncated.
     pub entries: u64,
     /// What an operator should know.
-    pub cause: Option<String>,
-    /// Whether all of it was sent.
-    pub ending: Ending,
+    pub error: Option<String>,
+    pub completion: Completion,
+    pub elapsed: Duration,
 }
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum Completion {
     /// All of it was sent.
-    Whole,
-    /// It failed in the middle: the transport must break the connection off.
-    BrokenOff,
-    /// The client went away. The transport must do the same, and nobody need worry.
-    ClientGone,
+    Complete,
+    /// It failed after its first byte: the transport must let the client see that.
+    Truncated,
+    /// The client disconnected. The transport must close the connection.
+    ClientDisconnected,
 }
 
 impl Outcome {
-    /// Whether an operator should look at it.
+    /// A warning if an operator should look at it.
     pub fn log_level(&self) -> log::Level {
-        if self.cause.is_some() && self.ending != Ending::ClientGone { log::Level::Warn } else { log::Level::Info }
+        if self.error.is_some() && self.completion != Completion::ClientDisconnected {
+            log::Level::Warn
+        } else {
+            log::Level::Info
+        }
     }
 
     /// Method, path, status, entries, milliseconds, and what an operator should know.
-    pub fn log_line(&self, elapsed: Duration) -> String {
+    pub fn log_line(&self) -> String {
         let Self { method, path, status, entries, .. } = self;
-        let milliseconds = elapsed.as_secs_f64() * 1000.0;
-        let cause = self.cause.as_ref().map_or(String::new(), |cause| format!(": {cause}"));
-        format!("{method} {path} {status} {entries} entries {milliseconds:.1} ms{cause}")
+        let milliseconds = self.elapsed.as_secs_f64() * 1000.0;
+        let completion = match self.completion {
+            Completion::Complete => "",
+            Completion::Truncated => " truncated",
+            Completion::ClientDisconnected => " client disconnected",
+        };
+        let error = self.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+        format!("{method} {path} {status} {entries} entries {milliseconds:.1} ms{completion}{error}")
     }
 }
 
-/// Answers one request into `out`.
-pub fn answer(service: &Service<'_>, params: &CgiParams, out: &mut dyn Write) -> Outcome {
-    let mut secrets = params.shown_tokens();
-    secrets.extend(service.root_token.clone());
-    let method = String::from_utf8_lossy(params.request_method.as_deref().unwrap_or(b"-"));
+/// Answers one request.
+pub fn answer(context: &Context<'_>, params: &CgiParams, client: &mut dyn Client) -> Outcome {
+    let started = Instant::now();
+    let mut secrets = params.presented_tokens();
+    secrets.extend(context.root_token.clone());
+    let secrets = redact::secrets(secrets);
     let mut outcome = Outcome {
-        method: redact::path(method.as_bytes(), &secrets),
-        path: redact::path(&params.raw_path(), &secrets),
+        method: redact::for_log(params.request_method.as_deref().unwrap_or(b"-"), &secrets),
+        path: redact::for_log(&params.raw_path(), &secrets),
         status: 200,
         entries: 0,
-        cause: None,
-        ending: Ending::Whole,
+        error: None,
+        completion: Completion::Complete,
+        elapsed: Duration::ZERO,
     };
-    let mut output = Output::new(out, params.is_head());
-    match statistics(service, params, &mut output) {
-        Ok(entries) => outcome.entries = entries,
-        Err(Stopped::ByClient(error)) => {
-            outcome.cause = Some(format!("the client went away: {error}"));
-            outcome.ending = Ending::ClientGone;
-        }
-        Err(Stopped::ByError(error)) => {
-            outcome.cause = error.cause().map(ToString::to_string);
-            if output.has_sent {
-                outcome.ending = Ending::BrokenOff;
+    let mut out = ResponseWriter::new(client, context.scratch, params.is_head());
+    match respond(context, params, &mut outcome.entries, &mut out) {
+        Ok(()) => (),
+        Err(Failure::ClientDisconnected) => outcome.completion = Completion::ClientDisconnected,
+        Err(Failure::Error(error)) => {
+            outcome.error = error.log_detail();
+            if out.has_started() {
+                outcome.completion = Completion::Truncated;
             } else {
                 outcome.status = error.status();
-                let sentence = error.sentence(service.prefix, &secrets);
-                if output.replace(response::error(&error, &sentence, !params.is_head())).is_err() {
-                    outcome.ending = Ending::ClientGone;
+                outcome.entries = 0;
+                if send_error(&error, context, &secrets, &mut out).is_err() {
+                    outcome.completion = Completion::ClientDisconnected;
                 }
             }
         }
     }
+    outcome.elapsed = started.elapsed();
     outcome
 }
 
-enum Stopped {
-    ByError(ApiError),
-    ByClient(io::Error),
+fn send_error(
+    error: &ApiError,
+    context: &Context<'_>,
+    secrets: &[String],
+    out: &mut ResponseWriter<'_>,
+) -> io::Result<()> {
+    let (headers, body) = response::error(error, &error.describe(context.prefix, secrets));
+    out.headers(&headers);
+    io::Write::write_all(out, &body)?;
+    out.finish()
 }
 
-impl<E: Into<ApiError>> From<E> for Stopped {
+/// Why a response was not completed.
+enum Failure {
+    Error(ApiError),
+    ClientDisconnected,
+}
+
+impl<E: Into<ApiError>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::ByError(error.into())
+        Self::Error(error.into())
     }
 }
 
-/// Authenticate, parse, query, respond. Returns how many entries were sent.
-fn statistics(service: &Service<'_>, params: &CgiParams, output: &mut Output<'_>) -> Result<u64, Stopped> {
-    let request = request::parse(params, service.prefix)?;
+impl Failure {
+    /// An error of a write to `out`.
+    fn of_write(error: &io::Error, out: &ResponseWriter<'_>) -> Self {
+        if out.client_failed() {
+            Self::ClientDisconnected
+        } else {
+            Self::Error(ApiError::Internal(format!(
+                "cannot store a response while it is made: {error}. Hint: make room in CALLSTATS_SPOOL_DIR"
+            )))
+        }
+    }
+
+    fn of_stream(error: StreamError, out: &ResponseWriter<'_>) -> Self {
+        match error {
+            StreamError::Database(error) => error.into(),
+            StreamError::Receiver(error) => Self::of_write(&error, out),
+        }
+    }
+}
+
+/// Parse, authenticate, authorize, query, respond.
+fn respond(
+    context: &Context<'_>,
+    params: &CgiParams,
+    entries: &mut u64,
+    out: &mut ResponseWriter<'_>,
+) -> Result<(), Failure> {
+    let request = request::parse(params, context.prefix)?;
     let token = request.token.as_deref().ok_or(ApiError::Unauthorized)?;
-    let question = Question {
-        token_sha256: access::digest(token),
-        is_root: access::is_root(token, service.root_token.as_deref()),
+    let token_sha256 = access::digest(token);
+    let query = ScopeQuery {
+        token_sha256,
+        is_root: access::is_root(&token_sha256, context.root_token.as_deref()),
         company: &request.company,
         organization: &request.organization,
         folder: request.folder.as_deref(),
     };
-    match attempt(service.store, &request, &question, output) {
-        // A connection can die between two requests; as long as nothing was sent, a new one makes up for it.
-        Err(Stopped::ByError(ApiError::Database(DatabaseError::Lost(_)))) if !output.has_sent => {
-            output.clear();
-            attempt(service.store, &request, &question, output)
+    match try_once(context, &request, &query, params.is_head(), entries, out) {
+        // A connection may die between two requests. As long as nothing was sent, another one makes up for it.
+        Err(Failure::Error(ApiError::Database(error)))
+            if error.kind == DatabaseErrorKind::ConnectionLost && !out.has_started() =>
+        {
+            try_once(context, &request, &query, params.is_head(), entries, out)
         }
         result => result,
     }
 }
 
-fn attempt(
-    store: &dyn Store,
+fn try_once(
+    context: &Context<'_>,
     request: &StatsRequest,
-    question: &Question<'_>,
-    output: &mut Output<'_>,
-) -> Result<u64, Stopped> {
-    let mut session = store.session()?;
-    let found = session.find(question)?;
-    let mut scope = access::scope(request, question.is_root, found)?;
-    let mut report = Report::new(std::mem::take(&mut scope.folders));
-
-    output.body.extend_from_slice(&response::head(200, None));
-    output.head_ends();
-    if let Some(days) = date_range::days(request.daterange.as_deref(), scope.organization.today) {
-        let streamed = session.groups(&scope, days, &mut |group| {
-            report.push(group, &mut output.body);
-            output.send_if_full()
-        });
-        streamed.map_err(|error| match error {
-            GroupsError::Database(error) => Stopped::ByError(error.into()),
-            GroupsError::Client(error) => Stopped::ByClient(error),
-        })?;
+    query: &ScopeQuery<'_>,
+    is_head: bool,
+    entries: &mut u64,
+    out: &mut ResponseWriter<'_>,
+) -> Result<(), Failure> {
+    let mut session = context.store.session()?;
+    let watch = out.client().on_disconnect(session.canceller());
+    let row = session.look_up(query);
+    if watch.is_disconnected() {
+        return Err(Failure::ClientDisconnected);
     }
-    drop(session); // another request can use it while the rest is sent
-    let entries = report.finish(&mut output.body);
-    output.send().map_err(Stopped::ByClient)?;
-    Ok(entries)
-}
+    let access = access::authorize(request, query.is_root, row?)?;
+    drop(watch);
 
-/// Bytes on their way out. For a HEAD request only the head leaves.
-struct Output<'a> {
-    out: &'a mut dyn Write,
-    body: Vec<u8>,
-    head_only: bool,
-    head_bytes: usize,
-    has_sent: bool,
-}
-
-impl<'a> Output<'a> {
-    fn new(out: &'a mut dyn Write, head_only: bool) -> Self {
-        Self { out, body: Vec::new(), head_only, head_bytes: 0, has_sent: false }
-    }
-
-    fn head_ends(&mut self) {
-        self.head_bytes = self.body.len();
-    }
-
-    fn send_if_full(&mut self) -> io::Result<()> {
-        if self.body.len() < BUFFER_BYTES { Ok(()) } else { self.send() }
-    }
-
-    fn send(&mut self) -> io::Result<()> {
-        if self.head_only {
-            self.body.truncate(self.head_bytes);
+    out.headers(&response::headers(200, response::JSON_AS_HTML, None));
+    let days = date_range::resolve(request.daterange.as_deref(), access.today);
+    if let (Some(days), false) = (days, is_head) {
+        let turn = match context.store.try_turn(access.asker) {
+            Some(turn) => turn,
+            None => {
+                drop(session); // or those who wait for their turn would hold all sessions
+                let turn = context.store.turn(access.asker)?;
+                session = context.store.session()?;
+                turn
+            }
+        };
+        let watch = out.client().on_disconnect(session.canceller());
+        let folders = folders(context, &mut *session, &access)?;
+        let mut report = StatsWriter::new(folders, context.scratch.create());
+        let streamed = session.daily_totals(access.scope, days, &mut |total| report.push(total, out));
+        *entries = report.entries();
+        if watch.is_disconnected() {
+            return Err(Failure::ClientDisconnected);
         }
-        self.head_bytes = 0;
-        self.has_sent = true;
-        self.out.write_all(&self.body)?;
-        self.body.clear();
-        self.out.flush()
+        streamed.map_err(|error| Failure::of_stream(error, out))?;
+        drop(watch);
+        drop((session, turn)); // others can use them while the client reads the rest
+        *entries = report.finish(out).map_err(|error| Failure::of_write(&error, out))?;
+    } else {
+        drop(session);
+        io::Write::write_all(out, b"[]").map_err(|error| Failure::of_write(&error, out))?;
     }
+    out.finish().map_err(|error| Failure::of_write(&error, out))
+}
 
-    fn replace(&mut self, response: Vec<u8>) -> io::Result<()> {
-        self.clear();
-        self.has_sent = true;
-        self.out.write_all(&response)?;
-        self.out.flush()
+/// The folders that can be in the answer. Those of a large organization are read one by one.
+fn folders(context: &Context<'_>, session: &mut dyn Session, access: &Access) -> Result<Folders, Failure> {
+    let internal = |error: io::Error| Failure::Error(ApiError::Internal(format!("cannot store folder names: {error}")));
+    let mut folders = Folders::new(context.scratch.create());
+    if access.folders.len() > FOLDERS_IN_ROW {
+        session.folder_names(access.scope.organization_id, &mut |id, name| folders.add(id, name)).map_err(|error| {
+            match error {
+                StreamError::Database(error) => error.into(),
+                StreamError::Receiver(error) => internal(error),
+            }
+        })?;
+    } else {
+        for (id, name) in &access.folders {
+            folders.add(*id, name).map_err(internal)?;
+        }
     }
-
-    fn clear(&mut self) {
-        self.body.clear();
-        self.head_bytes = 0;
-    }
+    Ok(folders)
 }

@@ -1,74 +1,127 @@
-//! The environment as a configuration; all that is wrong with it at once. Pure: variables come in through a function.
+//! The environment as a configuration, or all that is wrong with it at once. Pure: variables come in through a function.
+//!
+//! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
+//! documentation to it.
 
-use crate::database_url::DatabaseUrl;
+use crate::database::{DatabaseUrl, Settings};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a worker needs to know. The variables are those of the contract, section 5.
+/// A variable of the environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    pub name: &'static str,
+    /// Empty: none.
+    pub default: &'static str,
+    pub summary: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, summary: &'static str) -> Variable {
+    Variable { name, default, summary }
+}
+
+/// All variables, in the order in which an operator meets them.
+pub const VARIABLES: &[Variable] = &[
+    variable("DATABASE_URL", "", "libpq URI or key=value pairs"),
+    variable("CALLSTATS_DATABASE_PASSWORD_FILE", "", "file with the database password"),
+    variable("CALLSTATS_ROOT_TOKEN_FILE", "/opt/voci/state/vspark/apitoken", "file with the root token"),
+    variable("CALLSTATS_PREFIX", "/stats", "path before the company"),
+    variable("CALLSTATS_DB_CONNECTIONS", "8", "limit of database connections"),
+    variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
+    variable("CALLSTATS_STATEMENT_TIMEOUT_MS", "30000", "statement timeout in milliseconds"),
+    variable("CALLSTATS_DRAIN_MS", "5000", "grace period for requests in flight after SIGTERM"),
+    variable("CALLSTATS_SPOOL_DIR", "/var/tmp", "folder for responses that wait for slow clients"),
+    variable("CALLSTATS_SPOOL_MAX_BYTES", "1073741824", "limit of all of them together"),
+    variable("CALLSTATS_SOCKET", "", "where the worker listens; used by `callstats check` only"),
+    variable("RUST_LOG", "info", "log filter; warn omits requests that succeeded"),
+];
+
+/// The known variable whose name is most like this one.
+pub fn nearest_variable(name: &str) -> &'static str {
+    let distance = |variable: &&Variable| edit_distance(name, variable.name);
+    VARIABLES.iter().min_by_key(distance).map_or("", |variable| variable.name)
+}
+
+/// The number of letters to insert, delete or replace (Levenshtein).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// What a worker needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `DATABASE_URL`.
-    pub database: DatabaseUrl,
-    /// `CALLSTATS_DATABASE_PASSWORD_FILE`: read for each new connection.
-    pub database_password_file: Option<PathBuf>,
+    /// `DATABASE_URL` and the variables for its connections.
+    pub database: Settings,
     /// `CALLSTATS_ROOT_TOKEN_FILE`.
     pub root_token_file: PathBuf,
-    /// `CALLSTATS_SOCKET`: where the worker listens, for `callstats check` alone.
+    /// `CALLSTATS_SOCKET`.
     pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
     pub prefix: String,
-    /// `CALLSTATS_DB_CONNECTIONS`: at most so many at once.
-    pub db_connections: u32,
-    /// `CALLSTATS_DB_WAIT_MS`: how long a request waits for a connection.
-    pub db_wait: Duration,
-    /// `CALLSTATS_STATEMENT_TIMEOUT_MS`.
-    pub statement_timeout: Duration,
-    /// `CALLSTATS_DRAIN_MS`: how long requests that were begun may take after SIGTERM.
+    /// `CALLSTATS_DRAIN_MS`.
     pub drain: Duration,
+    /// `CALLSTATS_SPOOL_DIR`.
+    pub spool_dir: PathBuf,
+    /// `CALLSTATS_SPOOL_MAX_BYTES`.
+    pub spool_max_bytes: u64,
 }
 
-/// Where a V-Spark installation keeps its root token.
-const DEFAULT_ROOT_TOKEN_FILE: &str = "/opt/voci/state/vspark/apitoken";
-
 impl Config {
-    /// Reads the variables; an empty one counts as not set. The errors are sentences for the operator and hold no value
-    /// that could be a secret.
+    /// Reads the variables; an empty one counts as not set. The errors are sentences for the operator and contain no
+    /// value that could be a secret.
     pub fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
-        let mut reader = Reader { variable, errors: &mut errors };
+        let mut env = Env { variable, errors: &mut errors };
         let config = Self {
-            database: reader.database(),
-            database_password_file: reader.path("CALLSTATS_DATABASE_PASSWORD_FILE"),
-            root_token_file: reader
-                .path("CALLSTATS_ROOT_TOKEN_FILE")
-                .unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT_TOKEN_FILE)),
-            socket: reader.path("CALLSTATS_SOCKET"),
-            prefix: reader.prefix(),
-            db_connections: reader.number("CALLSTATS_DB_CONNECTIONS", 8, 1, 1000),
-            db_wait: reader.milliseconds("CALLSTATS_DB_WAIT_MS", 2000, 1),
-            statement_timeout: reader.milliseconds("CALLSTATS_STATEMENT_TIMEOUT_MS", 30_000, 1),
-            drain: reader.milliseconds("CALLSTATS_DRAIN_MS", 5000, 0),
+            database: Settings {
+                url: env.database(),
+                password_file: env.path("CALLSTATS_DATABASE_PASSWORD_FILE"),
+                connections: env.number("CALLSTATS_DB_CONNECTIONS", 1, 1000),
+                wait: env.milliseconds("CALLSTATS_DB_WAIT_MS", 1),
+                statement_timeout: env.milliseconds("CALLSTATS_STATEMENT_TIMEOUT_MS", 1),
+            },
+            root_token_file: env.path_or_default("CALLSTATS_ROOT_TOKEN_FILE"),
+            socket: env.path("CALLSTATS_SOCKET"),
+            prefix: env.prefix(),
+            drain: env.milliseconds("CALLSTATS_DRAIN_MS", 0),
+            spool_dir: env.path_or_default("CALLSTATS_SPOOL_DIR"),
+            spool_max_bytes: env.number("CALLSTATS_SPOOL_MAX_BYTES", 0, u64::MAX),
         };
-        reader.log_filter();
+        env.log_filter();
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 }
 
-struct Reader<'a, F> {
+/// The default of a variable.
+fn default_of(name: &str) -> &'static str {
+    VARIABLES.iter().find(|variable| variable.name == name).map_or("", |variable| variable.default)
+}
+
+struct Env<'a, F> {
     variable: F,
     errors: &'a mut Vec<String>,
 }
 
-impl<F: Fn(&str) -> Option<OsString>> Reader<'_, F> {
-    fn text(&mut self, name: &str) -> Option<String> {
-        match (self.variable)(name)?.into_string() {
-            Ok(text) if text.is_empty() => None,
-            Ok(text) => Some(text),
-            Err(_) => {
-                self.errors.push(format!("{name} is not UTF-8: write it as UTF-8"));
-                None
+impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
+    /// The value, or the default.
+    fn text(&mut self, name: &str) -> String {
+        match (self.variable)(name).map(OsString::into_string) {
+            Some(Ok(text)) if !text.is_empty() => text,
+            Some(Err(_)) => {
+                self.errors.push(format!("{name} is not UTF-8. Hint: write it in UTF-8"));
+                default_of(name).to_owned()
             }
+            _ => default_of(name).to_owned(),
         }
     }
 
@@ -76,31 +129,33 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<'_, F> {
         (self.variable)(name).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
-    fn number(&mut self, name: &str, default: u32, least: u32, most: u32) -> u32 {
-        let Some(text) = self.text(name) else { return default };
-        match text.parse() {
-            Ok(number) if (least..=most).contains(&number) => number,
-            _ => {
-                self.errors.push(format!("{name} is {text:?}: give a whole number from {least} to {most}"));
-                default
-            }
-        }
+    fn path_or_default(&self, name: &str) -> PathBuf {
+        self.path(name).unwrap_or_else(|| PathBuf::from(default_of(name)))
     }
 
-    fn milliseconds(&mut self, name: &str, default: u32, least: u32) -> Duration {
-        // PostgreSQL takes its timeouts as 32-bit numbers.
-        Duration::from_millis(self.number(name, default, least, i32::MAX as u32).into())
+    fn number<N: TryFrom<u64> + Default>(&mut self, name: &str, least: u64, most: u64) -> N {
+        let text = self.text(name);
+        let number = text.parse::<u64>().ok().filter(|number| (least..=most).contains(number));
+        number.and_then(|number| N::try_from(number).ok()).unwrap_or_else(|| {
+            self.errors.push(format!("{name} is {text:?}. Hint: use a whole number from {least} to {most}"));
+            N::default()
+        })
+    }
+
+    fn milliseconds(&mut self, name: &str, least: u64) -> Duration {
+        // PostgreSQL takes its timeouts as signed 32-bit numbers.
+        Duration::from_millis(self.number(name, least, i32::MAX.unsigned_abs().into()))
     }
 
     fn prefix(&mut self) -> String {
-        let prefix = self.text("CALLSTATS_PREFIX").unwrap_or_else(|| "/stats".into());
+        let prefix = self.text("CALLSTATS_PREFIX");
         if prefix == "/" {
             return String::new();
         }
         let is_path = prefix.starts_with('/') && !prefix.split('/').skip(1).any(str::is_empty);
         if !is_path || prefix.contains(['?', '#', '%']) || prefix.contains(char::is_control) {
             self.errors.push(format!(
-                "CALLSTATS_PREFIX is {prefix:?}: give a path that starts with a slash and does not end in one, \
+                "CALLSTATS_PREFIX is {prefix:?}. Hint: use a path that starts with a slash and does not end in one, \
                  not percent-encoded, such as /stats"
             ));
         }
@@ -108,25 +163,25 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<'_, F> {
     }
 
     fn database(&mut self) -> DatabaseUrl {
-        let Some(url) = self.text("DATABASE_URL") else {
+        let url = self.text("DATABASE_URL");
+        if url.is_empty() {
             self.errors.push(
-                "DATABASE_URL is not set: give a libpq URI or key=value pairs, such as \
+                "DATABASE_URL is not set. Hint: use a libpq URI or key=value pairs, such as \
                  postgresql://callstats_worker@db.example/calls"
                     .into(),
             );
             return DatabaseUrl::default();
-        };
+        }
         url.parse().unwrap_or_else(|error| {
-            self.errors.push(format!("DATABASE_URL cannot be read: {error}"));
+            self.errors.push(format!("DATABASE_URL is invalid: {error}"));
             DatabaseUrl::default()
         })
     }
 
     fn log_filter(&mut self) {
-        if let Some(Err(error)) =
-            self.text("RUST_LOG").map(|text| env_filter::Builder::new().try_parse(&text).map(|_| ()))
-        {
-            self.errors.push(format!("RUST_LOG cannot be read: {error}"));
+        let filter = self.text("RUST_LOG");
+        if let Err(error) = env_filter::Builder::new().try_parse(&filter) {
+            self.errors.push(format!("RUST_LOG is invalid: {error}"));
         }
     }
 }
@@ -140,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_contract() {
+    fn defaults_are_those_of_the_table() {
         let config = config(&[("DATABASE_URL", "host=/run/postgresql"), ("CALLSTATS_DRAIN_MS", "")]).unwrap();
         assert_eq!(config.root_token_file.to_str(), Some("/opt/voci/state/vspark/apitoken"));
-        assert_eq!((config.prefix.as_str(), config.db_connections), ("/stats", 8));
-        assert_eq!((config.db_wait.as_millis(), config.statement_timeout.as_millis()), (2000, 30_000));
+        assert_eq!((config.prefix.as_str(), config.database.connections), ("/stats", 8));
+        assert_eq!((config.database.wait.as_millis(), config.database.statement_timeout.as_millis()), (2000, 30_000));
         assert_eq!(config.drain.as_millis(), 5000);
     }
 
@@ -162,6 +217,12 @@ mod tests {
         assert_eq!(errors.len(), 6, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
+    }
+
+    #[test]
+    fn a_misspelled_variable_has_a_nearest_one() {
+        assert_eq!(nearest_variable("CALLSTATS_DB_CONECTIONS"), "CALLSTATS_DB_CONNECTIONS");
+        assert_eq!(nearest_variable("CALLSTATS_PREFFIX"), "CALLSTATS_PREFIX");
     }
 
     #[test]

@@ -1,24 +1,24 @@
 //! Daily call statistics for each folder, as a FastCGI/CGI service over PostgreSQL.
 //!
-//! Data flows one way: CGI parameters -> request -> scope -> groups -> entries -> response. What is between the first
-//! and the last arrow is values in, values out; sockets, files, clocks and signals are at the rim ([`fastcgi`],
-//! [`cgi`], [`database`], [`root_token`]). Start with [`answer::answer`].
+//! Data flows one way: CGI parameters -> request -> scope -> daily totals -> entries -> response. [`answer::answer`] is
+//! that flow; start there. `docs/architecture.md` has the drawing.
 
-pub mod access;
+// The core, pure: values in, values out.
 pub mod answer;
-pub mod cgi;
-pub mod check;
-pub mod config;
-pub mod database;
-pub mod database_url;
-pub mod date_range;
-pub mod error;
-pub mod fastcgi;
-pub mod listen;
-pub mod pool;
-pub mod probe;
-pub mod redact;
+pub mod api;
 pub mod report;
-pub mod request;
-pub mod response;
-pub mod root_token;
+pub mod response_writer;
+
+// The ports of the core: what it needs of the world, as traits.
+pub mod client;
+pub mod scratch;
+pub mod store;
+
+// Input and output: sockets, files, signals, the database.
+pub mod database;
+pub mod server;
+
+// How the process is started and configured, and the operator's commands.
+pub mod admin;
+pub mod cli;
+pub mod config;

@@ -8,8 +8,8 @@ from .support.processes import PROJECT
 from .support.worker import ROOT_TOKEN, Worker
 
 PATH = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303"
-UNREADABLE = "The address or a header cannot be read"
-FORM = "Ask for /stats/COMPANY/ORGANIZATION"
+UNREADABLE = "Malformed request"
+FORM = "The path is not one of this API."
 
 BAD = {
     "no path": ("GET", "/stats", (), 404, FORM),
@@ -21,18 +21,18 @@ BAD = {
     "Latin-1 in a header": ("GET", PATH, [("User-Agent", b"caf\xe9")], 400, UNREADABLE),
     "NUL in the path": ("GET", "/stats/acme/a%00", (), 400, UNREADABLE),
     "raw NUL in the path": ("GET", b"/stats/acme/a\0", (), 400, UNREADABLE),
-    "a name of 8 KB": ("GET", f"/stats/acme/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "There is no organization"),
-    "a company of 8 KB": ("GET", f"/stats/{'%C3%A9' * 4096}/x?token={ROOT_TOKEN}", (), 404, "There is no company"),
-    "a folder of 8 KB": ("GET", f"/stats/acme/support/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "There is no folder"),
-    "a token of 10 KB": ("GET", f"/stats/acme/support?token={'x' * 10240}", (), 401, "Give a valid token"),
-    "a bearer of 10 KB": ("GET", "/stats/acme/support", [("Authorization", "Bearer " + "x" * 10240)], 401, "Give a valid"),
-    "SQL as a company": ("GET", f"/stats/'%20or%201=1--/support?token={ROOT_TOKEN}", (), 404, "There is no company"),
-    "SQL as an organization": ("GET", f"/stats/acme/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "There is no organization"),
-    "SQL as a folder": ("GET", f"/stats/acme/support/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "There is no folder"),
-    "SQL as a token": ("GET", "/stats/acme/support?token='%20or%201=1--", (), 401, "Give a valid token"),
-    "POST": ("POST", PATH, (), 405, "Use GET or HEAD"),
-    "an empty method": ("", PATH, (), 405, "Use GET or HEAD"),
-    "a method of 8 KB": ("G" * 8192, PATH, (), 405, "Use GET or HEAD"),
+    "a name of 8 KB": ("GET", f"/stats/acme/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "No organization named"),
+    "a company of 8 KB": ("GET", f"/stats/{'%C3%A9' * 4096}/x?token={ROOT_TOKEN}", (), 404, "No company named"),
+    "a folder of 8 KB": ("GET", f"/stats/acme/support/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "No folder named"),
+    "a token of 10 KB": ("GET", f"/stats/acme/support?token={'x' * 10240}", (), 401, "Missing or invalid token"),
+    "a bearer of 10 KB": ("GET", "/stats/acme/support", [("Authorization", "Bearer " + "x" * 10240)], 401, "Missing or invalid token"),
+    "SQL as a company": ("GET", f"/stats/'%20or%201=1--/support?token={ROOT_TOKEN}", (), 404, "No company named"),
+    "SQL as an organization": ("GET", f"/stats/acme/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "No organization named"),
+    "SQL as a folder": ("GET", f"/stats/acme/support/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "No folder named"),
+    "SQL as a token": ("GET", "/stats/acme/support?token='%20or%201=1--", (), 401, "Missing or invalid token"),
+    "POST": ("POST", PATH, (), 405, "Method not allowed."),
+    "an empty method": ("", PATH, (), 405, "Method not allowed."),
+    "a method of 8 KB": ("G" * 8192, PATH, (), 405, "Method not allowed."),
 }
 
 

@@ -1,23 +1,21 @@
 //! Status, headers and JSON as the bytes of a CGI response (RFC 3875, section 6). Pure.
 
-use crate::error::{ApiError, DatabaseError};
+use crate::api::error::{ApiError, Description};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 use std::io;
 
-/// The headers of every answer: a browser must not guess a type, run, embed, leak or keep anything of it.
+/// The headers of every response: a browser must not guess a type, run, embed, leak or store anything of it.
 const COMMON_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
     Content-Security-Policy: default-src 'none'\r\n\
     Referrer-Policy: no-referrer\r\n\
     Cache-Control: private, no-store\r\n";
 
-/// The head of an answer of the API, up to and with the empty line.
-pub fn head(status: u16, header: Option<(&str, &str)>) -> Vec<u8> {
-    head_typed(status, "text/html; charset=utf-8", header)
-}
+/// The type of JSON in this API: V-Spark's own.
+pub const JSON_AS_HTML: &str = "text/html; charset=utf-8";
 
-/// The head of a response of any type.
-pub fn head_typed(status: u16, content_type: &str, header: Option<(&str, &str)>) -> Vec<u8> {
+/// The headers of a response, with the empty line that ends them.
+pub fn headers(status: u16, content_type: &str, header: Option<(&str, &str)>) -> Vec<u8> {
     let extra = header.map_or(String::new(), |(name, value)| format!("{name}: {value}\r\n"));
     let phrase = phrase(status);
     format!("Status: {status} {phrase}\r\nContent-Type: {content_type}\r\n{COMMON_HEADERS}{extra}\r\n").into_bytes()
@@ -37,26 +35,20 @@ fn phrase(status: u16) -> &'static str {
     }
 }
 
-/// The whole response of an error; for a HEAD request without its body.
-pub fn error(error: &ApiError, sentence: &str, with_body: bool) -> Vec<u8> {
+/// Headers and body of an error.
+pub fn error(error: &ApiError, description: &Description) -> (Vec<u8>, Vec<u8>) {
     #[derive(Serialize)]
     struct Body<'a> {
         error: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        hint: &'a str,
     }
-    let mut bytes = head(error.status(), error.header());
-    if with_body {
-        write_json(&mut bytes, &Body { error: sentence });
-    }
-    bytes
+    let mut body = Vec::new();
+    write_json(&mut body, &Body { error: &description.message, hint: &description.hint });
+    (headers(error.status(), JSON_AS_HTML, error.header()), body)
 }
 
-/// The response of a process that cannot even read its configuration.
-pub fn fault(with_body: bool) -> Vec<u8> {
-    let fault = ApiError::Database(DatabaseError::Fault(String::new()));
-    error(&fault, &fault.sentence("", &[]), with_body)
-}
-
-/// Appends a value as JSON in which `<`, `>` and `&` are written `\u003c`, `\u003e`, `\u0026`: the body is typed
+/// Appends a value as JSON in which `<`, `>` and `&` are written `\u003c`, `\u003e`, `\u0026`: the body has the type
 /// `text/html`, and a browser must find no markup in it.
 pub fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(out, HtmlSafe(CompactFormatter));
@@ -96,11 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn a_head_request_gets_the_same_headers() {
-        let with = String::from_utf8(error(&ApiError::Method, "Use GET.", true)).unwrap();
-        let without = String::from_utf8(error(&ApiError::Method, "Use GET.", false)).unwrap();
-        assert_eq!(with, format!("{without}{{\"error\":\"Use GET.\"}}"));
-        assert!(without.contains("\r\nAllow: GET, HEAD\r\n") && without.ends_with("\r\n\r\n"));
+    fn an_error_has_a_message_and_a_hint() {
+        let refused = ApiError::MethodNotAllowed;
+        let (headers, body) = error(&refused, &refused.describe("/stats", &[]));
+        let headers = String::from_utf8(headers).unwrap();
+        assert!(headers.starts_with("Status: 405 Method Not Allowed\r\n"));
+        assert!(headers.contains("\r\nAllow: GET, HEAD\r\n") && headers.ends_with("\r\n\r\n"));
+        assert_eq!(body, br#"{"error":"Method not allowed.","hint":"Use GET or HEAD."}"#);
     }
 
     proptest! {

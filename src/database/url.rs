@@ -1,7 +1,7 @@
 //! `DATABASE_URL` as libpq reads it, with what the crate `postgres` leaves out: verified TLS. Touches the files of
 //! certificates, and only in [`Tls::connector`].
 
-use crate::database::explained;
+use crate::database::error::describe;
 use postgres::config::SslMode;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -49,7 +49,7 @@ impl FromStr for DatabaseUrl {
             "require" | "verify-ca" | "verify-full" => Tls::Verified(root_certificates),
             _ => return Err("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".into()),
         };
-        let mut config: postgres::Config = rest.parse().map_err(|error| explained(&error))?;
+        let mut config: postgres::Config = rest.parse().map_err(|error| describe(&error))?;
         config.ssl_mode(if tls == Tls::Off { SslMode::Disable } else { SslMode::Require });
         Ok(Self { config, tls })
     }

@@ -10,12 +10,13 @@
 //! - It reads parameters by recursion: [`widen_stacks`] makes room.
 //! - It closes a kept connection only where the handler unwinds: see [`Worker::handle`].
 
-use crate::request::CgiParams;
+use crate::api::cgi::CgiParams;
+use crate::client::{Client, Unwatched, Watch};
+use crate::server::signals::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(50);
 
 /// Sets the stack size of threads to come. Call it first of all, while there is one thread.
+#[allow(unsafe_code)]
 pub fn widen_stacks() {
     if std::env::var_os("RUST_MIN_STACK").is_none() {
         // SAFETY: the caller has started no thread yet, so nobody reads the environment at the same time.
@@ -41,17 +43,8 @@ pub fn widen_stacks() {
 }
 
 /// Answers one request; returns whether the answer is whole. What is not gets its connection broken off.
-pub trait Handler: Fn(&CgiParams, &mut dyn Write) -> bool + Send + Sync + 'static {}
-impl<F: Fn(&CgiParams, &mut dyn Write) -> bool + Send + Sync + 'static> Handler for F {}
-
-/// What is asked of a worker from outside, as descriptors that become readable.
-#[derive(Debug)]
-pub struct Signals {
-    /// Stop.
-    pub stop: UnixStream,
-    /// Read again what can be read again; one byte each time.
-    pub reload: UnixStream,
-}
+pub trait Handler: Fn(&CgiParams, &mut dyn Client) -> bool + Send + Sync + 'static {}
+impl<F: Fn(&CgiParams, &mut dyn Client) -> bool + Send + Sync + 'static> Handler for F {}
 
 /// Serves requests from a listening socket until it is told to stop, then finishes what was begun, for `drain` at the
 /// longest.
@@ -137,6 +130,29 @@ fn quiet_crate_panics() {
     }));
 }
 
+struct Stdout<'a>(&'a mut fastcgi::Request);
+
+impl Write for Stdout<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Client for Stdout<'_> {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn on_disconnect(&self, _: Box<dyn FnOnce() + Send>) -> Box<dyn Watch> {
+        Box::new(Unwatched)
+    }
+}
+
 struct Worker<H> {
     handler: H,
     begun: Mutex<Begun>,
@@ -178,7 +194,7 @@ impl<H: Handler> Worker<H> {
             return true; // aborted, or gone
         }
         let params = CgiParams::collect(|name| request.param(name).map(String::into_bytes));
-        (self.handler)(&params, &mut request.stdout())
+        (self.handler)(&params, &mut Stdout(request))
     }
 
     fn begun(&self) -> MutexGuard<'_, Begun> {

@@ -1,0 +1,366 @@
+//! `callstats check`: one result for each thing that must be right. Touches the database, the root token file and the
+//! socket, reading only.
+
+use crate::admin::installed;
+use crate::api::response::write_json;
+use crate::config::{self, Config};
+use crate::database::{Connector, ORGANIZATION_DAYS, describe};
+use crate::server::root_token;
+use crate::store::DatabaseErrorKind;
+use postgres::{Client, SimpleQueryMessage};
+use rustix::fs::{Access, access};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+/// The version of `schema.sql` that this executable was made for.
+const SCHEMA_VERSION: i32 = 1;
+
+const PRIVILEGES: &str = include_str!("sql/privileges.sql");
+const UNKNOWN_TIME_ZONES: &str = include_str!("sql/unknown_time_zones.sql");
+
+/// The result of one check.
+#[derive(Debug)]
+pub struct CheckResult {
+    name: &'static str,
+    verdict: Verdict,
+}
+
+/// What a check found.
+#[derive(Debug)]
+enum Verdict {
+    Pass(String),
+    /// Not as it should be, but no reason to fail.
+    Warn(Problem),
+    Fail(Problem),
+}
+
+#[derive(Debug)]
+struct Problem {
+    message: String,
+    fix: String,
+}
+
+impl Verdict {
+    fn fail(message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Fail(Problem { message: message.into(), fix: fix.into() })
+    }
+
+    fn warn(message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Warn(Problem { message: message.into(), fix: fix.into() })
+    }
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A line for each result, for people.
+    Lines { in_colour: bool },
+    /// One JSON object, for programs.
+    Json,
+}
+
+/// Checks everything.
+pub fn run(environment: Result<BTreeMap<OsString, OsString>, String>) -> Vec<CheckResult> {
+    let environment = match environment {
+        Ok(environment) => environment,
+        Err(error) => return vec![configuration_error(&error)],
+    };
+    let configured = Config::from_env(|name| environment.get(&OsString::from(name)).cloned())
+        .and_then(|config| Ok((Connector::new(&config.database).map_err(|error| vec![error])?, config)));
+    let mut results = match configured {
+        Err(errors) => errors.iter().map(|error| configuration_error(error)).collect(),
+        Ok((connector, config)) => all(&config, &connector),
+    };
+    results.extend(unknown_variables(&environment));
+    results
+}
+
+/// Whether nothing failed.
+pub fn all_passed(results: &[CheckResult]) -> bool {
+    !results.iter().any(|result| matches!(result.verdict, Verdict::Fail(_)))
+}
+
+/// Writes the results.
+pub fn format(results: &[CheckResult], format: Format) -> Vec<u8> {
+    match format {
+        Format::Lines { in_colour } => results.iter().map(|result| line(result, in_colour)).collect::<String>().into(),
+        Format::Json => json(results),
+    }
+}
+
+fn line(result: &CheckResult, in_colour: bool) -> String {
+    let (mark, colour) = match result.verdict {
+        Verdict::Pass(_) => ("ok   ", "\x1b[32m"),
+        Verdict::Warn(_) => ("WARN ", "\x1b[33m"),
+        Verdict::Fail(_) => ("FAIL ", "\x1b[31m"),
+    };
+    let (colour, reset) = if in_colour { (colour, "\x1b[0m") } else { ("", "") };
+    let text = match &result.verdict {
+        Verdict::Pass(message) => message.clone(),
+        Verdict::Warn(Problem { message, fix }) | Verdict::Fail(Problem { message, fix }) => {
+            format!("{message}. Fix: {fix}")
+        }
+    };
+    format!("{colour}{mark}{reset}  {:<15}  {text}\n", result.name)
+}
+
+fn json(results: &[CheckResult]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        ok: bool,
+        checks: Vec<Check<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Check<'a> {
+        name: &'a str,
+        ok: bool,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fix: Option<&'a str>,
+    }
+    let checks = results
+        .iter()
+        .map(|CheckResult { name, verdict }| match verdict {
+            Verdict::Pass(message) => Check { name, ok: true, message, fix: None },
+            Verdict::Warn(Problem { message, fix }) => Check { name, ok: true, message, fix: Some(fix) },
+            Verdict::Fail(Problem { message, fix }) => Check { name, ok: false, message, fix: Some(fix) },
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    write_json(&mut bytes, &Report { ok: all_passed(results), checks });
+    bytes.push(b'\n');
+    bytes
+}
+
+/// An error of the configuration: a message, and behind "Hint:" its fix.
+fn configuration_error(error: &str) -> CheckResult {
+    let (message, fix) = error.split_once(". Hint: ").unwrap_or((error, "correct it"));
+    CheckResult { name: "configuration", verdict: Verdict::fail(message, fix) }
+}
+
+/// Variables of our prefix that nobody reads: probably misspelled.
+fn unknown_variables(environment: &BTreeMap<OsString, OsString>) -> Vec<CheckResult> {
+    let names = environment.keys().filter_map(|name| name.to_str()).filter(|name| name.starts_with("CALLSTATS_"));
+    names
+        .filter(|name| config::VARIABLES.iter().all(|variable| variable.name != *name))
+        .filter(|name| *name != "CALLSTATS_PROBE")
+        .map(|name| {
+            let nearest = config::nearest_variable(name);
+            let verdict = Verdict::warn(format!("{name} is not a variable of callstats"), format!("{nearest}?"));
+            CheckResult { name: "environment", verdict }
+        })
+        .collect()
+}
+
+type Check = fn(&mut Client) -> Result<Verdict, postgres::Error>;
+
+fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
+    let mut results = Vec::new();
+    match connector.client() {
+        Err(error) => {
+            let fix = if error.kind == DatabaseErrorKind::Unavailable && error.message.contains("(SQLSTATE 28000)") {
+                format!("{}; if the role does not exist yet: {}", error.hint, installed::psql("schema.sql"))
+            } else {
+                error.hint.to_owned()
+            };
+            results.push(CheckResult { name: "database", verdict: Verdict::fail(error.message, fix) });
+        }
+        Ok(mut client) => {
+            let mut checks: Vec<(&str, Check)> = vec![("database", database), ("schema", schema)];
+            if schema_exists(&mut client) {
+                checks.extend([
+                    ("privileges", privileges as Check),
+                    ("index", index as Check),
+                    ("time zones", time_zones as Check),
+                ]);
+                if has_partitions(&mut client) {
+                    checks.push(("partitions", partitions));
+                }
+            }
+            for (name, check) in checks {
+                let verdict = check(&mut client).unwrap_or_else(|error| {
+                    Verdict::fail(describe(&error), "look for the cause in the PostgreSQL log")
+                });
+                results.push(CheckResult { name, verdict });
+            }
+        }
+    }
+    results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
+    if let Some(path) = &config.socket {
+        results.push(CheckResult { name: "socket", verdict: socket(path) });
+    }
+    results
+}
+
+fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let started = Instant::now();
+    let row = client
+        .query_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
+    let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
+    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(if number >= 130_000 {
+        Verdict::Pass(format!("PostgreSQL {version}, a round trip takes {milliseconds:.1} ms"))
+    } else {
+        Verdict::fail(format!("PostgreSQL {version} is too old"), "upgrade it to 13 or newer")
+    })
+}
+
+fn schema_exists(client: &mut Client) -> bool {
+    let found = client.query_one("select to_regclass('callstats.schema_version') is not null", &[]);
+    found.and_then(|row| row.try_get(0)).unwrap_or(false)
+}
+
+fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let fix = installed::psql("schema.sql");
+    if !schema_exists(client) {
+        return Ok(Verdict::fail("the schema callstats does not exist", fix));
+    }
+    let version: Option<i32> =
+        client.query_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
+    Ok(match version {
+        Some(SCHEMA_VERSION) => Verdict::Pass(format!("version {SCHEMA_VERSION}")),
+        Some(newer) if newer > SCHEMA_VERSION => Verdict::fail(
+            format!("version {newer} is newer than this executable, which knows {SCHEMA_VERSION}"),
+            "upgrade callstats",
+        ),
+        older => Verdict::fail(format!("version {} is older than {SCHEMA_VERSION}", older.unwrap_or(0)), fix),
+    })
+}
+
+/// Neither missing nor too many.
+fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let rows = client.query(PRIVILEGES, &[])?;
+    let user: String = client.query_one("select current_user::text", &[])?.try_get(0)?;
+    let column = |at: usize| rows.iter().map(|row| row.try_get(at)).collect::<Result<Vec<String>, _>>();
+    let (messages, fixes) = (column(0)?, column(1)?);
+    Ok(if messages.is_empty() {
+        Verdict::Pass(format!("{user} can read all that it needs, and write nothing"))
+    } else {
+        Verdict::fail(format!("{user} {}", messages.join(", ")), fixes.join("; "))
+    })
+}
+
+/// Whether rows arrive in the order of their groups as they are read. PostgreSQL would rather read and sort all of a
+/// small table, so it is asked for the plan that a large one would have.
+fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute(
+        "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_hashagg = off;
+         set local max_parallel_workers_per_gather = 0",
+    )?;
+    transaction.batch_execute(&format!("prepare callstats_check (int, date, date) as {ORGANIZATION_DAYS}"))?;
+    let organization: i32 =
+        transaction.query_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
+    let explain = format!(
+        "explain (costs off, format json) execute callstats_check ({organization}, '2000-01-01', '2000-12-31')"
+    );
+    let plan = transaction.simple_query(&explain)?.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| serde_json::from_str(text).ok()),
+        _ => None,
+    });
+    transaction.batch_execute("deallocate callstats_check")?;
+    let mut nodes = Vec::new();
+    node_types(&plan.unwrap_or_default(), &mut nodes);
+    let has = |types: &[&str]| nodes.iter().any(|node| types.contains(&node.as_str()));
+    if has(&["Foreign Scan"]) {
+        let mode: String = transaction.query_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
+        return Ok(if mode == "force_custom_plan" {
+            Verdict::Pass("shards are behind callstats.call_source, and each statement is planned for its own".into())
+        } else {
+            Verdict::fail(
+                "the shards behind callstats.call_source send all calls of a range rather than their sums",
+                "add options='-c plan_cache_mode=force_custom_plan' to DATABASE_URL",
+            )
+        });
+    }
+    Ok(if has(&["Sort", "Incremental Sort", "Seq Scan"]) {
+        Verdict::fail(
+            "no index matches the grouping order of callstats.call_source, so every call in the range is read and \
+             sorted",
+            "create index on TABLE (organization_id, call_date, folder_id, agent_id collate \"C\") include \
+             (duration_ms)",
+        )
+    } else {
+        Verdict::Pass("an index has the grouping order of callstats.call_source".into())
+    })
+}
+
+/// The type of each node of a plan.
+fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
+    match plan {
+        serde_json::Value::Array(plans) => plans.iter().for_each(|plan| node_types(plan, nodes)),
+        serde_json::Value::Object(fields) => {
+            nodes.extend(fields.get("Node Type").and_then(|node| node.as_str()).map(str::to_owned));
+            fields.values().for_each(|field| node_types(field, nodes));
+        }
+        _ => (),
+    }
+}
+
+/// Whether callstats.call is partitioned by partitions.sql.
+fn has_partitions(client: &mut Client) -> bool {
+    let found = client.query_one(
+        "select to_regprocedure('callstats.month_partitions()') is not null
+                and exists (select from pg_class where oid = to_regclass('callstats.call') and relkind = 'p')",
+        &[],
+    );
+    found.and_then(|row| row.try_get(0)).unwrap_or(false)
+}
+
+/// Inserting a call without a partition fails.
+fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let row = client.query_one(
+        "select coalesce(to_char(max(ends), 'YYYY-MM-DD'), 'today'), coalesce(max(ends) > current_date + 31, false)
+         from callstats.month_partitions()",
+        &[],
+    )?;
+    let (ends, is_far): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(if is_far {
+        Verdict::Pass(format!("exist until {ends}"))
+    } else {
+        Verdict::fail(
+            format!("no partition exists from {ends} on, so inserts will fail"),
+            "select callstats.create_month_partitions(3), and enable callstats-partitions.timer",
+        )
+    })
+}
+
+fn time_zones(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let rows = client.query(UNKNOWN_TIME_ZONES, &[])?;
+    let unknown = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    Ok(if unknown.is_empty() {
+        Verdict::Pass("the server knows those of all organizations".into())
+    } else {
+        Verdict::fail(
+            format!("the server does not know all: {}", unknown.join(", ")),
+            "update callstats.organization set time_zone = 'Region/City' where id = ...",
+        )
+    })
+}
+
+fn root_token_file(path: &Path) -> Verdict {
+    if let Err(error) = root_token::read(path) {
+        return Verdict::fail(error.message, error.hint);
+    }
+    let name = path.display();
+    match path.metadata() {
+        Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => {
+            Verdict::fail(format!("everybody can read {name}"), format!("chmod o-rwx {name}"))
+        }
+        Ok(_) => Verdict::Pass(format!("{name} is readable, and not by everybody")),
+        Err(error) => Verdict::fail(format!("{name}: {error}"), "let the worker's user read it"),
+    }
+}
+
+fn socket(path: &Path) -> Verdict {
+    let name = path.display();
+    let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
+    match access(place, Access::WRITE_OK) {
+        Ok(()) => Verdict::Pass(format!("{name} is writable")),
+        Err(error) => Verdict::fail(format!("{name}: {error}"), "create its folder, owned by the worker's user"),
+    }
+}

@@ -1,0 +1,7 @@
+//! The operator's commands. A worker runs none of this.
+
+pub mod check;
+mod env_file;
+mod installed;
+
+pub use env_file::environment;

@@ -1,0 +1,77 @@
+//! The parameters of a CGI request (RFC 3875, section 4.1), however they were transported: environment variables or
+//! FastCGI name-value pairs. Pure.
+
+use std::borrow::Cow;
+use url::form_urlencoded;
+
+/// The parameters that count, as bytes: a web server passes on what the client sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgiParams {
+    /// `REQUEST_METHOD`.
+    pub request_method: Option<Vec<u8>>,
+    /// `REQUEST_URI`: path and query as they were sent. Not in RFC 3875, but all web servers have it.
+    pub request_uri: Option<Vec<u8>>,
+    /// `SCRIPT_NAME`: the first part of the path, decoded.
+    pub script_name: Option<Vec<u8>>,
+    /// `PATH_INFO`: the rest of the path, decoded.
+    pub path_info: Option<Vec<u8>>,
+    /// `QUERY_STRING`, as it was sent.
+    pub query_string: Option<Vec<u8>>,
+    /// `HTTP_AUTHORIZATION`.
+    pub authorization: Option<Vec<u8>>,
+    /// `CALLSTATS_PROBE` is set: a request of monitoring. No header of a client can set a parameter of this name.
+    pub is_probe: bool,
+}
+
+impl CgiParams {
+    /// Collects the parameters from wherever they are.
+    pub fn collect(mut value: impl FnMut(&str) -> Option<Vec<u8>>) -> Self {
+        Self {
+            request_method: value("REQUEST_METHOD"),
+            request_uri: value("REQUEST_URI").filter(|uri| !uri.is_empty()),
+            script_name: value("SCRIPT_NAME"),
+            path_info: value("PATH_INFO"),
+            query_string: value("QUERY_STRING"),
+            // An internal redirect of Apache renames what a rewrite rule has set.
+            authorization: value("HTTP_AUTHORIZATION").or_else(|| value("REDIRECT_HTTP_AUTHORIZATION")),
+            is_probe: value("CALLSTATS_PROBE").is_some_and(|value| !value.is_empty()),
+        }
+    }
+
+    /// Whether the method is HEAD, which gets the headers of GET and no body.
+    pub fn is_head(&self) -> bool {
+        self.request_method.as_deref() == Some(b"HEAD")
+    }
+
+    /// The path as it arrived, without the query.
+    pub fn raw_path(&self) -> Cow<'_, [u8]> {
+        match &self.request_uri {
+            Some(uri) => uri.split(|&byte| byte == b'?').next().unwrap_or_default().into(),
+            None => {
+                [self.script_name.as_deref(), self.path_info.as_deref()].map(Option::unwrap_or_default).concat().into()
+            }
+        }
+    }
+
+    /// The query as it arrived.
+    pub fn raw_query(&self) -> &[u8] {
+        match (&self.query_string, &self.request_uri) {
+            (Some(query), _) => query,
+            (None, Some(uri)) => uri.splitn(2, |&byte| byte == b'?').nth(1).unwrap_or_default(),
+            (None, None) => b"",
+        }
+    }
+
+    /// Every token that the client presented, also in a request that is refused: no log may hold them. The query is
+    /// parsed here once more than in [`crate::api::request`], because that one stops at the first error.
+    pub fn presented_tokens(&self) -> Vec<String> {
+        let pairs = form_urlencoded::parse(self.raw_query());
+        let mut tokens: Vec<String> =
+            pairs.filter(|(name, _)| name.eq_ignore_ascii_case("token")).map(|(_, value)| value.into_owned()).collect();
+        if let Some(header) = &self.authorization {
+            let header = String::from_utf8_lossy(header);
+            tokens.push(header.split_once(' ').map_or(&*header, |(_, token)| token.trim()).to_owned());
+        }
+        tokens
+    }
+}

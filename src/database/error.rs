@@ -1,0 +1,110 @@
+//! What an error of PostgreSQL or of the way to it means for a request: decided by its SQLSTATE or its type, never by
+//! its text. Pure.
+
+use crate::store::DatabaseErrorKind::{ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Timeout, Unavailable};
+use crate::store::{DatabaseError, DatabaseErrorKind};
+use postgres::error::SqlState;
+use rustix::io::Errno;
+use std::error::Error;
+use std::io;
+
+const SEE_SERVER_LOG: &str = "look for the cause in the PostgreSQL log";
+
+/// An error with its causes. Of the server's own errors, message and code without the detail, which may quote a value
+/// of the client's.
+pub fn describe(error: &postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", error.message(), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Classifies an error of a statement.
+pub fn classify(error: &postgres::Error) -> DatabaseError {
+    let text = describe(error);
+    let Some(code) = error.code() else {
+        return if error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>()) {
+            DatabaseError::new(ConnectionLost, format!("lost the database connection: {text}"), SEE_SERVER_LOG)
+        } else {
+            DatabaseError::new(Internal, format!("the database sent an unusable reply: {text}"), SEE_SERVER_LOG)
+        };
+    };
+    let (kind, message, hint) = by_code(code);
+    DatabaseError::new(kind, format!("{message}: {text}"), hint)
+}
+
+/// Kind, message and hint of a SQLSTATE (PostgreSQL's manual, appendix A).
+fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
+    let is_setup = [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::INSUFFICIENT_PRIVILEGE,
+    ];
+    if is_setup.contains(code) {
+        return (
+            NotReady,
+            "the database is not set up for callstats",
+            "run schema.sql in it; `callstats check` names what is missing",
+        );
+    }
+    // 25P04 is transaction_timeout of PostgreSQL 17, which has no name in the crate yet.
+    let is_timeout = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code) || code.code() == "25P04";
+    if is_timeout {
+        return (
+            Timeout,
+            "a timeout ended the statement",
+            "ask for fewer days, raise CALLSTATS_STATEMENT_TIMEOUT_MS, or look for a lock on the calls in pg_locks",
+        );
+    }
+    // A prepared statement whose result has another type now, because call_source was replaced: a new connection
+    // prepares it again.
+    if *code == SqlState::FEATURE_NOT_SUPPORTED {
+        return (ConnectionLost, "the statement no longer fits the schema", "run `callstats check`");
+    }
+    match &code.code()[..2] {
+        // Connection exception, operator intervention (shutdown, start), recovery conflict.
+        "08" | "57" | "40" => (ConnectionLost, "lost the database connection", SEE_SERVER_LOG),
+        // Resources, and what refuses a login.
+        "53" | "28" | "3D" => {
+            (Unavailable, "the database refused the connection", "check its settings and DATABASE_URL")
+        }
+        _ => (Internal, "the database reported an error", SEE_SERVER_LOG),
+    }
+}
+
+/// Classifies an error of connecting: no statement had started.
+pub fn classify_connect_error(error: &postgres::Error) -> DatabaseError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if matches!(cause.and_then(Errno::from_io_error), Some(Errno::MFILE | Errno::NFILE)) {
+        return out_of_file_descriptors();
+    }
+    let classified = classify(error);
+    match classified.kind {
+        Internal | ConnectionLost if error.code().is_none() => DatabaseError::new(
+            Unavailable,
+            format!("cannot connect to the database: {}", describe(error)),
+            "check that PostgreSQL is running and that DATABASE_URL is correct",
+        ),
+        ConnectionLost => DatabaseError { kind: Unavailable, ..classified },
+        _ => classified,
+    }
+}
+
+pub fn out_of_file_descriptors() -> DatabaseError {
+    DatabaseError::new(
+        OutOfFileDescriptors,
+        "no file descriptor is left for a database connection",
+        "raise the limit of open files",
+    )
+}
