@@ -1,4 +1,4 @@
-"""`callstats check`: a line for each thing that must be right, and what mends what is not."""
+"""`callstats check`: a line for each thing that must be right, and a fix for each that is not."""
 import json
 
 import pytest
@@ -28,11 +28,11 @@ def checked(database, start):
     return start(Checked, database)
 
 
-def test_all_is_well(checked):
+def test_check_passes_on_a_complete_installation(checked):
     code, out = checked.run(CALLSTATS_SOCKET=str(checked.folder / "socket"))
     assert code == 0, out
     assert [line[7:24].strip() for line in out.splitlines()] == [
-        "database", "schema", "rights", "index", "time zones", "root token file", "socket"]
+        "database", "schema", "privileges", "index", "time zones", "root token file", "socket"]
     assert all(line.startswith("ok     ") for line in out.splitlines()) and "\x1b" not in out
     code, out = checked.run("--json")
     assert code == 0 and json.loads(out)["ok"] is True and json.loads(out)["checks"][0]["name"] == "database"
@@ -41,7 +41,7 @@ def test_all_is_well(checked):
 def wrong(checked, name, **changes):
     """What is wrong, which must be this one thing alone."""
     code, out = checked.run(**changes)
-    lines = [line for line in out.splitlines() if line.startswith("WRONG  ")]
+    lines = [line for line in out.splitlines() if line.startswith("FAIL   ")]
     assert code == 1 and len(lines) == 1 and lines[0][7:].startswith(name), out
     code, out = checked.run("--json", **changes)
     assert code == 1 and [check["name"] for check in json.loads(out)["checks"] if not check["ok"]] == [name]
@@ -49,17 +49,17 @@ def wrong(checked, name, **changes):
 
 
 def test_a_database_that_is_away(checked):
-    assert "correct DATABASE_URL" in wrong(checked, "database", DATABASE_URL="host=/nowhere user=x")
+    assert "DATABASE_URL is correct" in wrong(checked, "database", DATABASE_URL="host=/nowhere user=x")
 
 
 def test_a_configuration_that_is_wrong(checked):
     code, out = checked.run(DATABASE_URL="", CALLSTATS_DB_CONNECTIONS="0")
-    assert code == 1 and out.count("WRONG  configuration") == 2
+    assert code == 1 and out.count("FAIL   configuration") == 2
 
 
 def test_an_older_schema(checked, database):
     database.query("update callstats.schema_version set version = 0")
-    assert "deploy/schema.sql" in wrong(checked, "schema")
+    assert "schema.sql" in wrong(checked, "schema")
     database.query("update callstats.schema_version set version = 99")
     assert "upgrade" in wrong(checked, "schema")
 
@@ -67,19 +67,19 @@ def test_an_older_schema(checked, database):
 def test_no_schema_at_all(cluster, start):
     database = cluster.database(with_schema=False)
     code, out = start(Checked, database).run()
-    assert code == 1 and "the schema callstats is not there" in out
+    assert code == 1 and "the schema callstats does not exist" in out
     database.drop()
 
 
-@pytest.mark.parametrize("statement, mend", [
+@pytest.mark.parametrize("statement, fix", [
     ("revoke select on callstats.folder from callstats_worker", "grant select on callstats.folder to callstats_worker"),
     ("grant insert on callstats.call to callstats_worker", "revoke all on callstats.call from callstats_worker"),
     ("grant select on callstats.call to callstats_worker", "revoke all on callstats.call from callstats_worker"),
 ])
-def test_rights(statement, mend, checked, database):
+def test_check_names_the_grant_that_fixes_privileges(statement, fix, checked, database):
     database.query(statement)
-    assert mend in wrong(checked, "rights")
-    database.query(mend if "grant" in mend else f"{mend}; grant select on callstats.call_source to callstats_worker")
+    assert fix in wrong(checked, "privileges")
+    database.query(fix if "grant" in fix else f"{fix}; grant select on callstats.call_source to callstats_worker")
     assert checked.run()[0] == 0
 
 

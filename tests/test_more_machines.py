@@ -111,7 +111,7 @@ def test_shards(shards, start):
 
 def test_the_plan_of_a_year_on_shards(shards):
     coordinator = shards[0]
-    text = re.sub(r"^--.*\n", "", (PROJECT / "src" / "sql" / "organization_days.sql").read_text(), flags=re.M)
+    text = re.sub(r"^--.*\n", "", (PROJECT / "src" / "database" / "sql" / "organization_days.sql").read_text(), flags=re.M)
     with contextlib.closing(coordinator.cluster.connect(coordinator.name, "callstats_worker")) as connection, connection.cursor() as cursor:
         cursor.execute("set plan_cache_mode = force_custom_plan")
         cursor.execute(f"prepare s as {text}")

@@ -46,7 +46,7 @@ def test_a_database_that_is_down_is_no_reason_to_stop(start):
     worker = start(Worker, "host=/nowhere user=callstats_worker", CALLSTATS_DB_WAIT_MS="200")
     answer = worker.ask("GET", DAY)
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    assert "cannot be reached" in worker.text() and "correct DATABASE_URL" in worker.text()
+    assert "cannot connect to the database" in worker.text() and "DATABASE_URL is correct" in worker.text()
 
 
 def test_listen_on_a_path(replay_worker, start):

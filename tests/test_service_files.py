@@ -64,7 +64,7 @@ def test_the_sysv_script(replay_worker):
         assert script("start") == 0 and script("start") == 0 and script("status") == 0
         assert fastcgi.ask(address, "GET", DAY).status == 200
         assert script("reload") == 0
-        wait_until(lambda: "was read again" in (folder / "log").read_text())
+        wait_until(lambda: "reloaded the root token file" in (folder / "log").read_text())
         pid = (folder / "pid").read_text()
         assert script("restart") == 0 and (folder / "pid").read_text() != pid
         assert fastcgi.ask(address, "GET", DAY).status == 200

@@ -72,7 +72,7 @@ def test_sighup_reads_again(replay_database, start):
     worker = start(Worker, replay_database.url)
     worker.folder.write("root-token", "another")
     worker.process.kill(signal.SIGHUP)
-    wait_until(lambda: "was read again" in worker.text())
+    wait_until(lambda: "reloaded the root token file" in worker.text())
     assert worker.get(DAY, "another").status == 400  # the old one is still in the query
     worker.root_token_file.unlink()
     for times in (1, 2):
