@@ -1,6 +1,7 @@
 //! The environment as a configuration; all that is wrong with it at once. Pure: variables come in through a function.
 
 use crate::database_url::DatabaseUrl;
+use crate::fastcgi::{AllowedPeers, Options};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub struct Config {
     pub statement_timeout: Duration,
     /// `CALLSTATS_DRAIN_MS`: how long requests that were begun may take after SIGTERM.
     pub drain: Duration,
+    /// `CALLSTATS_MAX_CONNECTIONS`, `CALLSTATS_MAX_PARAMS_BYTES`, `CALLSTATS_REQUEST_TIMEOUT_MS`,
+    /// `CALLSTATS_SEND_TIMEOUT_MS`, `CALLSTATS_IDLE_TIMEOUT_MS` (0: no limit) and `FCGI_WEB_SERVER_ADDRS`.
+    pub transport: Options,
 }
 
 /// Where a V-Spark installation keeps its root token.
@@ -49,6 +53,7 @@ impl Config {
             db_wait: reader.milliseconds("CALLSTATS_DB_WAIT_MS", 2000, 1),
             statement_timeout: reader.milliseconds("CALLSTATS_STATEMENT_TIMEOUT_MS", 30_000, 1),
             drain: reader.milliseconds("CALLSTATS_DRAIN_MS", 5000, 0),
+            transport: reader.transport(),
         };
         reader.log_filter();
         if errors.is_empty() { Ok(config) } else { Err(errors) }
@@ -90,6 +95,27 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<'_, F> {
     fn milliseconds(&mut self, name: &str, default: u32, least: u32) -> Duration {
         // PostgreSQL takes its timeouts as 32-bit numbers.
         Duration::from_millis(self.number(name, default, least, i32::MAX as u32).into())
+    }
+
+    fn transport(&mut self) -> Options {
+        let idle = self.milliseconds("CALLSTATS_IDLE_TIMEOUT_MS", 0, 0);
+        Options {
+            max_connections: self.number("CALLSTATS_MAX_CONNECTIONS", 10_000, 1, 1_000_000) as usize,
+            max_params_bytes: self.number("CALLSTATS_MAX_PARAMS_BYTES", 1024 * 1024, 1024, 1 << 30) as usize,
+            request_timeout: self.milliseconds("CALLSTATS_REQUEST_TIMEOUT_MS", 30_000, 1),
+            send_timeout: self.milliseconds("CALLSTATS_SEND_TIMEOUT_MS", 60_000, 1),
+            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            allowed_peers: self.allowed_peers(),
+            ..Options::default()
+        }
+    }
+
+    fn allowed_peers(&mut self) -> AllowedPeers {
+        let text = self.text("FCGI_WEB_SERVER_ADDRS").unwrap_or_default();
+        text.parse().unwrap_or_else(|error: <AllowedPeers as std::str::FromStr>::Err| {
+            self.errors.push(error.to_string());
+            AllowedPeers::all()
+        })
     }
 
     fn prefix(&mut self) -> String {
@@ -146,6 +172,18 @@ mod tests {
         assert_eq!((config.prefix.as_str(), config.db_connections), ("/stats", 8));
         assert_eq!((config.db_wait.as_millis(), config.statement_timeout.as_millis()), (2000, 30_000));
         assert_eq!(config.drain.as_millis(), 5000);
+        let transport = config.transport;
+        assert_eq!((transport.max_connections, transport.max_params_bytes), (10_000, 1_048_576));
+        assert_eq!((transport.request_timeout.as_secs(), transport.send_timeout.as_secs()), (30, 60));
+        assert_eq!(transport.idle_timeout, None);
+    }
+
+    #[test]
+    fn an_idle_timeout_of_zero_is_none() {
+        for (text, timeout) in [("0", None), ("1500", Some(Duration::from_millis(1500)))] {
+            let read = config(&[("DATABASE_URL", "host=x"), ("CALLSTATS_IDLE_TIMEOUT_MS", text)]);
+            assert_eq!(read.unwrap().transport.idle_timeout, timeout);
+        }
     }
 
     #[test]
@@ -156,10 +194,16 @@ mod tests {
             ("CALLSTATS_DB_CONNECTIONS", "0"),
             ("CALLSTATS_DB_WAIT_MS", "2s"),
             ("CALLSTATS_STATEMENT_TIMEOUT_MS", "-1"),
+            ("CALLSTATS_MAX_CONNECTIONS", "0"),
+            ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
+            ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"),
+            ("CALLSTATS_SEND_TIMEOUT_MS", "0"),
+            ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
+            ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1, localhost"),
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 6, "{errors:?}");
+        assert_eq!(errors.len(), 12, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
     }

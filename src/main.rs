@@ -4,7 +4,7 @@ use callstats::answer::{Ending, Outcome, Service, Store, answer};
 use callstats::check::Style;
 use callstats::config::Config;
 use callstats::database::Connector;
-use callstats::fastcgi::Signals;
+use callstats::fastcgi::{ResponseStream, Signals};
 use callstats::listen::Listener;
 use callstats::pool::Pool;
 use callstats::probe::{self, DatabaseState, Monitor};
@@ -28,7 +28,8 @@ usage: callstats                    with a listening socket as descriptor 0: Fas
 
 Environment: DATABASE_URL, CALLSTATS_DATABASE_PASSWORD_FILE, CALLSTATS_ROOT_TOKEN_FILE, CALLSTATS_PREFIX,
 CALLSTATS_DB_CONNECTIONS, CALLSTATS_DB_WAIT_MS, CALLSTATS_STATEMENT_TIMEOUT_MS, CALLSTATS_DRAIN_MS,
-CALLSTATS_SOCKET (for check), RUST_LOG.
+CALLSTATS_MAX_CONNECTIONS, CALLSTATS_MAX_PARAMS_BYTES, CALLSTATS_REQUEST_TIMEOUT_MS, CALLSTATS_SEND_TIMEOUT_MS,
+CALLSTATS_IDLE_TIMEOUT_MS, FCGI_WEB_SERVER_ADDRS, CALLSTATS_SOCKET (for check), RUST_LOG.
 ";
 
 /// The command line was not understood.
@@ -45,7 +46,6 @@ enum Start {
 }
 
 fn main() -> ExitCode {
-    fastcgi::widen_stacks();
     env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info")).init();
     match start() {
         Ok(Start::Worker) => with_config(|config, connector| serve(config, connector, io::stdin().as_fd())),
@@ -142,16 +142,16 @@ fn serve(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> Exi
     let prefix = config.prefix.clone();
     log::info!("callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
     let (started, monitor) = (Instant::now(), Monitor::default());
-    let handler = move |params: &CgiParams, out: &mut dyn Write| {
+    let handler = move |params: &CgiParams, mut out: &mut dyn ResponseStream| {
         if params.is_probe {
             return out.write_all(&probe::answer(params, &monitor, pool.probe(), started.elapsed())).is_ok();
         }
         let began = Instant::now();
-        let outcome = answer_logged(&prefix, &root_token, &pool, params, out);
+        let outcome = answer_logged(&prefix, &root_token, &pool, params, &mut out);
         monitor.count(outcome.status, began.elapsed());
         outcome.ending == Ending::Whole
     };
-    match fastcgi::serve(listener, &signals, config.drain, reload, handler) {
+    match fastcgi::serve(listener, &signals, config.transport.clone(), config.drain, reload, handler) {
         Ok(()) => {
             log::info!("stopped");
             ExitCode::SUCCESS
