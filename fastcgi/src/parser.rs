@@ -322,7 +322,8 @@ impl Parser {
     /// Answers `FCGI_GET_VALUES` with what is asked for and known, each once (section 4.1).
     fn values<'a>(&self) -> Event<'a> {
         let connections = self.limits.max_connections.to_string();
-        let known = [("FCGI_MAX_CONNS", connections.as_str()), ("FCGI_MAX_REQS", &connections), ("FCGI_MPXS_CONNS", "0")];
+        let known =
+            [("FCGI_MAX_CONNS", connections.as_str()), ("FCGI_MAX_REQS", &connections), ("FCGI_MPXS_CONNS", "0")];
         let mut content = Vec::new();
         for (name, value) in known {
             if Pairs::new(&self.body).flatten().any(|(asked, _)| asked == name.as_bytes()) {

@@ -277,8 +277,15 @@ mod tests {
 
     #[test]
     fn lengths_that_lie_are_errors() {
-        let lies: [&[u8]; 7] =
-            [b"\x01", b"\x7f\x01XY", b"\x01\x7fXY", b"\x80", b"\xff\xff", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\0\x80"];
+        let lies: [&[u8]; 7] = [
+            b"\x01",
+            b"\x7f\x01XY",
+            b"\x01\x7fXY",
+            b"\x80",
+            b"\xff\xff",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\0\x80",
+        ];
         for bytes in lies {
             assert_eq!(Pairs::new(bytes).collect::<Vec<_>>(), [Err(ProtocolError::Pairs)], "{bytes:?}");
         }

@@ -80,7 +80,13 @@ impl Drop for DisconnectGuard {
 }
 
 impl Watcher {
-    pub(crate) fn register(&self, socket: &Arc<Socket>, scan: AbortScan, is_aborted: bool, action: Action) -> DisconnectGuard {
+    pub(crate) fn register(
+        &self,
+        socket: &Arc<Socket>,
+        scan: AbortScan,
+        is_aborted: bool,
+        action: Action,
+    ) -> DisconnectGuard {
         let mut state = self.shared.lock();
         state.last_id += 1;
         let entry = Arc::new(Entry {
