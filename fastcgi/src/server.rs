@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long nothing is accepted after an error that only time fixes.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How many connections are accepted before wakers are looked at.
+const ACCEPTED_AT_ONCE: usize = 64;
 /// Somebody who shares the listening socket can make it blocking at any moment: this bounds what that can do.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(1);
 /// How long nothing may have begun before a drain is over: a connection can be accepted while its request is still on
@@ -149,10 +151,15 @@ impl Server {
                     }
                     continue;
                 }
-                match self.accept(listener, family) {
-                    Ok(()) | Err(NotAccepted::Nobody) => (),
-                    Err(NotAccepted::Pause) => is_paused = true,
-                    Err(NotAccepted::Fatal(error)) => return Err(error),
+                // A crowd is let in by and by, so that wakers are heard.
+                for _ in 0..ACCEPTED_AT_ONCE {
+                    match self.accept(listener, family) {
+                        Ok(()) => continue,
+                        Err(NotAccepted::Nobody) => (),
+                        Err(NotAccepted::Pause) => is_paused = true,
+                        Err(NotAccepted::Fatal(error)) => return Err(error),
+                    }
+                    break;
                 }
             }
         }

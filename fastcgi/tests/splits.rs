@@ -1,5 +1,7 @@
 //! However the bytes of a connection are cut into portions, they mean the same.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test may stop at the first surprise
+
 use fastcgi::Role;
 use fastcgi::parser::{Event, Head, Limits, Parser};
 use fastcgi::protocol::{KEEP_CONNECTION, ProtocolError, kind, push_pair, push_record};

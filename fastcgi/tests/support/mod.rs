@@ -1,6 +1,6 @@
 //! Servers on sockets of their own, and a client.
 
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(dead_code, missing_docs)] // each test file uses a part of it
 
 use fastcgi::protocol::{HEADER_BYTES, Header, KEEP_CONNECTION, kind, push_pair, push_record};
 use fastcgi::{Options, Request, Server};
