@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The buffer that a connection starts with: a small request is read by one call.
-const READ_BYTES: usize = 4 * 1024;
+const READ_BYTES: usize = 2 * 1024;
+/// A buffer beyond this is not kept between requests.
+const KEPT_BYTES: usize = 16 * 1024;
 /// How far it grows where much arrives.
 const MOST_READ_BYTES: usize = 64 * 1024;
 /// How long the end of a connection waits for a peer that still sends.
@@ -270,7 +272,7 @@ impl Input {
 
     /// Between two requests a large buffer is given back, unless it holds the next one.
     fn rest(&mut self) {
-        if self.buffer.capacity() > 4 * READ_BYTES && self.unread().is_empty() {
+        if self.buffer.capacity() > KEPT_BYTES && self.unread().is_empty() {
             *self = Self::default();
         }
     }
