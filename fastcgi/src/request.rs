@@ -109,7 +109,7 @@ impl Request {
     }
 
     /// Ends the request by closing its connection, without `FCGI_END_REQUEST`: a web server then knows that the answer
-    /// is not complete. What was not sent yet is dropped.
+    /// is not complete. What was not sent yet is dropped. Over TCP the connection is reset.
     pub fn close(mut self) {
         self.ending = Ending::Close;
     }
@@ -253,6 +253,7 @@ impl Drop for Request {
             _ => {
                 connection.output.discard();
                 connection.is_broken = true;
+                connection.socket.reset_at_end();
             }
         }
         self.home.set(Some(connection));

@@ -146,6 +146,13 @@ impl Socket {
         let _ = rustix::net::shutdown(&self.descriptor, Shutdown::Both);
     }
 
+    /// Lets the end of the connection be an error for the peer, as far as the kernel can: over TCP it is reset.
+    pub(crate) fn reset_at_end(&self) {
+        if self.family == Family::Tcp {
+            let _ = sockopt::set_socket_linger(&self.descriptor, Some(Duration::ZERO));
+        }
+    }
+
     /// Ends the sending half, so that the peer reads all to the end.
     pub(crate) fn end_sending(&self) {
         let _ = rustix::net::shutdown(&self.descriptor, Shutdown::Write);
