@@ -106,8 +106,7 @@ pub fn parse(params: &CgiParams, prefix: &str) -> Result<StatsRequest, ApiError>
         Some(b"GET") => false,
         Some(b"HEAD") => true,
         Some(_) => return Err(ApiError::Method),
-        // The transport leaves out what is not UTF-8 and all that comes after it.
-        None => return Err(UNREADABLE),
+        None => return Err(UNREADABLE), // a web server always sends a method
     };
     let segments = path_segments(params)?;
     let options = Options::parse(params.raw_query())?;
@@ -120,7 +119,7 @@ pub fn parse(params: &CgiParams, prefix: &str) -> Result<StatsRequest, ApiError>
 fn path_segments(params: &CgiParams) -> Result<Vec<String>, ApiError> {
     let path = params.raw_path();
     if path.is_empty() {
-        return Err(UNREADABLE); // see above: a web server always sends a path
+        return Err(UNREADABLE); // a web server always sends a path
     }
     let is_encoded = params.request_uri.is_some();
     let path = if is_encoded { without_authority(&path) } else { &path };
