@@ -196,8 +196,8 @@ class Booted(Machine):
         # The control group is the kernel's, not the namespace's: remove it and those below.
         script = ('mount -t cgroup2 cgroup2 "$1" && find "$1/$2" -depth -type d -exec rmdir {} +; umount "$1"')
         with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "clean", folder, self.init],
-                           capture_output=True)
+            command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "clean", folder, self.init]
+            subprocess.run(command, capture_output=True)
 
 
 class Relay:
