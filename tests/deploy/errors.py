@@ -68,7 +68,8 @@ def parse(answer, method="GET"):
     """Status, headers by small name, and body; a header that came twice fails."""
     response = http.client.HTTPResponse(Wire(answer), method=method)
     response.begin()
-    headers = response.getheaders()
+    # Apache adds an empty Allow to its own 405: in a list it counts for nothing.
+    headers = [(name, value) for name, value in response.getheaders() if value]
     names = [name.lower() for name, _ in headers]
     for name in ("content-type", "x-content-type-options", "content-security-policy", "referrer-policy",
                  "cache-control", "retry-after", "allow"):

@@ -141,8 +141,8 @@ class StartsWorker:
 
 
 def commands(file):
-    """The commands that a shipped file prints, without those that reload: here nothing runs yet."""
-    return [line for line in printed(file) if "reload" not in line]
+    """The commands that a shipped file prints, but for those about services and PostgreSQL, of which none runs here."""
+    return [line for line in printed(file) if not line.startswith("systemctl ") and "postgresql" not in line]
 
 
 class Nginx(InFrontOfWorker, WebServer):
