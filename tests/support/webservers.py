@@ -212,7 +212,7 @@ class ApacheCgid(ApacheFcgid):
 
 
 class Lighttpd(StartsWorker, WebServer):
-    """lighttpd with deploy/lighttpd/callstats.conf, which starts the worker."""
+    """lighttpd with deploy/lighttpd/callstats.conf, which starts the worker, and nothing else."""
     logs_folder, file = "lighttpd", PROJECT / "deploy" / "lighttpd" / "callstats.conf"
 
     def prepare(self):
