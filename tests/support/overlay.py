@@ -62,6 +62,8 @@ exec unshare --cgroup --mount --propagation private bash -c '
     mkdir -p .old
     pivot_root . .old
     umount -l /.old
+    # As a container manager leaves it: services see what systemd mounts for them, such as credentials.
+    mount --make-rshared /
     exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=basic.target \
         --log-target=journal --show-status=false'
 """
