@@ -36,7 +36,9 @@ if [ "$init" = none ]; then
     mkdir -p .old
     pivot_root . .old
     umount -l /.old
-    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 sleep infinity
+    echo ready
+    # A process 1 that waits for whatever is left to it.
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 bash -c "while :; do sleep 1000000 & wait; done"
 fi
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir "$dir/cgroup"
@@ -92,12 +94,15 @@ class Machine:
 
     def find_leader(self):
         """The id of the machine's process 1, once it is what it is to become."""
-        assert self.outer.poll() is None, pathlib.Path(self.log.name).read_text()
+        assert self.outer.poll() is None, self.console()
         with contextlib.suppress(OSError, IndexError):
             pid = int(pathlib.Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()[0])
-            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("sleep", "systemd"):
+            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "systemd" or "ready" in self.console():
                 return pid
         return None
+
+    def console(self):
+        return pathlib.Path(self.log.name).read_text()
 
     def path(self, inside):
         """A file of the machine, as a path out here."""
