@@ -1,11 +1,13 @@
-// What the page shows as a query string, and back. The token is no part of it, and is removed where somebody put it there.
+// The state of the page as a query string, and back. The token is no part of it: writing the state removes one.
 
-export const TABLES = { folders: ["name", "calls", "share", "ms", "average", "before", "change"],
-                        agents: ["name", "calls", "share", "ms", "average", "folders", "before", "change"] };
+export const TABLES = {
+    folders: ["name", "calls", "share", "ms", "average", "before", "change"],
+    agents: ["name", "calls", "share", "ms", "average", "folders", "before", "change"],
+};
 const RANGES = ["today", "7d", "28d", "month", "quarter", "year"];
 const INTERVALS = ["auto", "day", "week", "month", "total"];
 
-/** The state that a query string describes; what it cannot mean is left at its default. */
+/** The state that a query string describes; a parameter that it cannot mean stays at its default. */
 export function readAddress(search) {
     const query = new URLSearchParams(search);
     const range = query.get("range") ?? "";
@@ -32,7 +34,7 @@ export function readAddress(search) {
     return state;
 }
 
-/** The query string of a state; what is at its default is left out. */
+/** The query string of a state; parameters at their defaults are left out. */
 export function writeAddress(state) {
     const query = new URLSearchParams();
     if (state.company) query.set("company", state.company);

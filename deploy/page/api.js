@@ -5,7 +5,7 @@ import { compactDay, parseDay } from "./days.js";
 
 const COLUMNS = "date,folder,agent_id,calls,duration_seconds,avg_duration_seconds";
 
-/** What went wrong, in words for the person at the page. */
+/** An error in words for the person at the page, with the status of the answer or 0. */
 export class AskError extends Error {
     constructor(message, hint = "", status = 0) {
         super(message);
@@ -31,7 +31,7 @@ function address({ company, organization, folder, range, interval }, format) {
     return `${prefix()}/${names.map(encodeURIComponent).join("/")}?${query}`;
 }
 
-/** The API's own words, or ours where something else answered. */
+/** The error as the API describes it, or as this page does if something else answered. */
 async function refusal(response) {
     const { status } = response;
     let body = null;
@@ -43,24 +43,36 @@ async function refusal(response) {
     if (typeof body?.error === "string") {
         return new AskError(body.error, typeof body.hint === "string" ? body.hint : "", status);
     }
-    return new AskError(`The web server answered with status ${status} and without an explanation.`,
+    return new AskError(
+        `The web server answered with status ${status} and without an explanation.`,
         status === 404 ? "The API may have another path on this server." : "Try again; if it stays, ask the operator.",
-        status);
+        status,
+    );
 }
 
-const unreadable = () => new AskError("The answer cannot be read.", "This page and the service may be of different versions.");
-const truncated = () => new AskError("The answer was truncated: the connection ended before it was complete.",
-    "Nothing of it is shown. Try again, or choose fewer days.");
+const unreadable = () =>
+    new AskError("The answer cannot be read.", "This page and the service may be of different versions.");
+const truncated = () =>
+    new AskError(
+        "The answer was truncated: the connection ended before it was complete.",
+        "Nothing of it is shown. Try again, or choose fewer days.",
+    );
 
 async function send(url, token, signal) {
     if (!/^[\x21-\x7e]+$/.test(token)) {
-        throw new AskError(token ? "The token has characters that no token has." : "Enter a token.",
-            "Copy it again, without spaces.", 401);
+        throw new AskError(
+            token ? "The token has characters that no token has." : "Enter a token.",
+            "Copy it again, without spaces.",
+            401,
+        );
     }
     let response;
     try {
         response = await fetch(url, {
-            headers: { Authorization: `Bearer ${token}` }, cache: "no-store", redirect: "error", signal,
+            headers: { Authorization: `Bearer ${token}` },
+            cache: "no-store",
+            redirect: "error",
+            signal,
         });
     } catch (error) {
         if (error.name === "AbortError") throw error;
@@ -92,15 +104,19 @@ function number(text) {
 }
 
 /**
- * Asks for the sums of `what`: company, organization, folder (null: all), range (null: today) and interval. Calls
- * `onRow(day, folder, agent, calls, milliseconds)` for each row, and `onProgress(characters, rows, day)` for each piece.
- * Returns whether names need a second look: CSV puts an apostrophe before some, and a name may start with one.
+ * Asks for sums: company, organization, folder (null: all), range (null: today) and interval. Calls
+ * `onRow(day, folder, agent, calls, milliseconds)` for each row, `onProgress(characters, rows, day)` for each piece.
+ * Returns whether names need a second look: CSV puts an apostrophe before some, and a name can start with one.
  */
 export async function askForRows(what, token, { signal, onRow, onProgress }) {
     const response = await send(address(what, "csv"), token, signal);
     if (!response.headers.get("Content-Type")?.startsWith("text/csv")) throw unreadable();
     const csv = new CsvReader();
-    let characters = 0, rows = -1, day = null, dayText = null, doubtful = false;
+    let characters = 0,
+        rows = -1,
+        day = null,
+        dayText = null,
+        doubtful = false;
     const record = fields => {
         rows += 1;
         if (rows === 0) {
@@ -113,7 +129,8 @@ export async function askForRows(what, token, { signal, onRow, onProgress }) {
             day = parseDay(dayText);
             if (day === null) throw unreadable();
         }
-        const folder = unguarded(fields[1]), agent = unguarded(fields[2]);
+        const folder = unguarded(fields[1]),
+            agent = unguarded(fields[2]);
         doubtful ||= folder !== fields[1] || agent !== fields[2];
         if (!onRow(day, folder, agent, number(fields[3]), Math.round(number(fields[4]) * 1000))) throw unreadable();
     };
@@ -144,7 +161,9 @@ export async function askForNames(what, token, { signal }) {
     return entries.flatMap(entry => {
         const agents = entry.agents ?? [];
         const counted = agents.reduce((sum, agent) => sum + agent.calls, 0);
-        return [...(counted === entry.calls ? [] : [[entry.folder, ""]]),
-                ...agents.map(agent => [entry.folder, agent.agent_id])];
+        return [
+            ...(counted === entry.calls ? [] : [[entry.folder, ""]]),
+            ...agents.map(agent => [entry.folder, agent.agent_id]),
+        ];
     });
 }

@@ -3,8 +3,6 @@
 import { element } from "./dom.js";
 import { DataTable } from "./table.js";
 
-/** Folders that get a colour of their own; the others are drawn as one. */
-export const COLOURS = 8;
 const MOST_BARS = 400;
 
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -26,32 +24,48 @@ export class TimeChart {
     #data = null;
     #chart = null;
 
-    /** `kind`: `calls` are stacked bars, `average` are lines of durations in seconds. */
+    /** `kind`: `calls` are stacked bars, `average` is a line of durations in seconds. */
     constructor({ id, title, kind, noun, file }) {
         this.id = id;
         this.kind = kind;
         this.canvas = element("canvas", { id, role: "img" });
         this.legend = element("ul", { className: "legend" });
-        this.missing = element("p", { className: "note", hidden: true,
-            textContent: "The chart library is not installed on this server. The figures are in the table below." });
+        this.missing = element("p", {
+            className: "note",
+            hidden: true,
+            textContent: "The chart library is not installed on this server. The figures are in the table below.",
+        });
         this.table = new DataTable({ id: `${id}-table`, caption: title, noun, file, sortable: false });
         this.heading = element("h3", { textContent: title });
-        this.element = element("section", { className: "card chart", "aria-label": title },
-            this.heading, this.legend,
-            element("div", { className: "canvas" }, this.canvas), this.missing,
-            element("details", { className: "figures" },
-                element("summary", { textContent: "Figures of this chart" }), this.table.element));
+        this.element = element(
+            "section",
+            { className: "card chart", "aria-label": title },
+            this.heading,
+            this.legend,
+            element("div", { className: "canvas" }, this.canvas),
+            this.missing,
+            element(
+                "details",
+                { className: "figures" },
+                element("summary", { textContent: "Figures of this chart" }),
+                this.table.element,
+            ),
+        );
     }
 
     /**
-     * Draws `series` (`name`, `values` with null for none, `colour` or `dashed`) over intervals with `labels` for the axis and
-     * `titles`; `text(value)` writes a value, `summary` says in a sentence what is drawn.
+     * Draws `series` (`name`, `values` with null for none, `colour` or `dashed`) over intervals with `labels` for the
+     * axis and `titles`; `text(value)` formats a value, `summary` describes the chart in a sentence. `columns` and
+     * `rows` are those of the table.
      */
     update(data) {
         this.#data = data;
-        this.canvas.setAttribute("aria-label", data.summary);
-        this.legend.replaceChildren(...data.series.map(series =>
-            element("li", {}, swatch(series), element("bdi", { textContent: series.name }))));
+        this.canvas.setAttribute("aria-label", `${this.heading.textContent}, ${data.summary}`);
+        this.legend.replaceChildren(
+            ...data.series.map(series =>
+                element("li", {}, swatch(series), element("bdi", { textContent: series.name })),
+            ),
+        );
         this.table.update(data.columns, data.rows);
         this.redraw();
     }
@@ -72,26 +86,52 @@ export class TimeChart {
             type: bars ? "bar" : "line",
             data: { labels, datasets: series.map((one, place) => this.#dataset(one, place, bars)) },
             options: {
-                animation: false, responsive: true, maintainAspectRatio: false, normalized: true,
+                animation: false,
+                responsive: true,
+                maintainAspectRatio: false,
+                normalized: true,
                 interaction: { mode: "index", intersect: false },
-                datasets: { bar: { categoryPercentage: labels.length > 60 ? 1 : 0.82, barPercentage: 1, maxBarThickness: 72 } },
+                datasets: {
+                    bar: { categoryPercentage: labels.length > 60 ? 1 : 0.82, barPercentage: 1, maxBarThickness: 72 },
+                },
                 scales: {
-                    x: { stacked: this.kind === "calls", grid: { display: false }, border: { color: colour("line") },
-                         ticks: { ...ticks, autoSkipPadding: 18 } },
-                    y: { stacked: this.kind === "calls", beginAtZero: true, border: { display: false },
-                         grid: { color: colour("line"), drawBorder: false, drawTicks: false },
-                         ticks: { ...ticks, padding: 8, callback: value => text(value), maxTicksLimit: 7,
-                                  ...(this.kind === "calls" ? { precision: 0 } : { stepSize: durationStep(largest) }) } },
+                    x: {
+                        stacked: this.kind === "calls",
+                        grid: { display: false },
+                        border: { color: colour("line") },
+                        ticks: { ...ticks, autoSkipPadding: 18 },
+                    },
+                    y: {
+                        stacked: this.kind === "calls",
+                        beginAtZero: true,
+                        border: { display: false },
+                        grid: { color: colour("line"), drawBorder: false, drawTicks: false },
+                        ticks: {
+                            ...ticks,
+                            padding: 8,
+                            callback: value => text(value),
+                            maxTicksLimit: 7,
+                            ...(this.kind === "calls" ? { precision: 0 } : { stepSize: durationStep(largest) }),
+                        },
+                    },
                 },
                 plugins: {
                     legend: { display: false },
                     tooltip: {
-                        backgroundColor: colour("tooltip"), titleColor: colour("tooltip-text"), bodyColor: colour("tooltip-text"),
-                        footerColor: colour("tooltip-text"), padding: 12, cornerRadius: 8, boxPadding: 5, usePointStyle: true,
-                        titleFont: { ...font, weight: "600" }, bodyFont: font, footerFont: { ...font, weight: "600" },
-                        filter: item => item.parsed.y !== 0 || series[item.datasetIndex].always,
+                        backgroundColor: colour("tooltip"),
+                        titleColor: colour("tooltip-text"),
+                        bodyColor: colour("tooltip-text"),
+                        footerColor: colour("tooltip-text"),
+                        padding: 12,
+                        cornerRadius: 8,
+                        boxPadding: 5,
+                        usePointStyle: true,
+                        titleFont: { ...font, weight: "600" },
+                        bodyFont: font,
+                        footerFont: { ...font, weight: "600" },
+                        filter: item => item.parsed.y !== 0 || series[item.datasetIndex].dashed,
                         callbacks: {
-                            title: items => items.length ? titles[items[0].dataIndex] : "",
+                            title: items => (items.length ? titles[items[0].dataIndex] : ""),
                             label: item => ` ${isolated(item.dataset.label)}  ${text(item.parsed.y)}`,
                         },
                     },
@@ -104,17 +144,48 @@ export class TimeChart {
         const main = colour(series.colour ?? "muted");
         const common = { label: series.name, data: series.values, borderColor: main, order: place + 1 };
         if (series.dashed) {
-            return { ...common, type: "line", stack: "before", order: 0, borderDash: [5, 4], borderWidth: 2, pointRadius: 0,
-                     pointHitRadius: 8, pointHoverRadius: 4, backgroundColor: main, pointStyle: "line", fill: false };
+            return {
+                ...common,
+                type: "line",
+                stack: "before",
+                order: 0,
+                borderDash: [5, 4],
+                borderWidth: 2,
+                pointRadius: 0,
+                pointHitRadius: 8,
+                pointHoverRadius: 4,
+                backgroundColor: main,
+                pointStyle: "line",
+                fill: false,
+            };
         }
         if (this.kind === "calls") {
-            return { ...common, stack: "now", backgroundColor: main, borderWidth: 0, borderRadius: 2, pointRadius: 0,
-                     pointStyle: "rectRounded", fill: bars ? undefined : "stack" };
+            return {
+                ...common,
+                stack: "now",
+                backgroundColor: main,
+                borderWidth: 0,
+                borderRadius: 2,
+                pointRadius: 0,
+                pointStyle: "rectRounded",
+                fill: bars ? undefined : "stack",
+            };
         }
         const { values } = series;
-        const alone = values.map((value, at) => value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null);
-        return { ...common, borderWidth: 2.5, tension: 0.25, cubicInterpolationMode: "monotone", pointStyle: "circle",
-                 pointRadius: values.length <= 45 ? 3 : alone.map(is => is ? 3 : 0), pointHoverRadius: 5, pointBackgroundColor: main,
-                 backgroundColor: `${main}22`, fill: "origin" };
+        const alone = values.map(
+            (value, at) => value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null,
+        );
+        return {
+            ...common,
+            borderWidth: 2.5,
+            tension: 0.25,
+            cubicInterpolationMode: "monotone",
+            pointStyle: "circle",
+            pointRadius: values.length <= 45 ? 3 : alone.map(is => (is ? 3 : 0)),
+            pointHoverRadius: 5,
+            pointBackgroundColor: main,
+            backgroundColor: `${main}22`,
+            fill: "origin",
+        };
     }
 }

@@ -1,4 +1,4 @@
-// CSV as RFC 4180 has it: read while it arrives, and written for spreadsheets. Pure.
+// CSV as RFC 4180 defines it: read while it arrives, and written for spreadsheets. Pure.
 
 /** Reads records from pieces of text; a record may be spread over several pieces. */
 export class CsvReader {
@@ -31,7 +31,7 @@ export class CsvReader {
     }
 }
 
-/** The record at this place, some fields of which are quoted; null where its end has not arrived yet. */
+/** The record at this place, some fields of which are quoted; null if its end has not arrived yet. */
 function quotedRecord(text, at) {
     const fields = [];
     for (;;) {
@@ -48,7 +48,8 @@ function quotedRecord(text, at) {
                 at += 1;
             }
         } else {
-            const comma = text.indexOf(",", at), line = text.indexOf("\r\n", at);
+            const comma = text.indexOf(",", at),
+                line = text.indexOf("\r\n", at);
             if (line < 0) return null;
             const end = comma < 0 ? line : Math.min(comma, line);
             field = text.slice(at, end);
@@ -62,11 +63,11 @@ function quotedRecord(text, at) {
     }
 }
 
-/** What a spreadsheet would run gets an apostrophe in front; the API does the same. */
-export const guarded = text => /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+/** A text that a spreadsheet would run gets an apostrophe in front, as in the API. */
+export const guarded = text => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
 
 /** The text before `guarded`. */
-export const unguarded = text => /^'[=+\-@\t\r]/.test(text) ? text.slice(1) : text;
+export const unguarded = text => (/^'[=+\-@\t\r]/.test(text) ? text.slice(1) : text);
 
 function written(value) {
     if (typeof value === "number") return String(value);

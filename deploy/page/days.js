@@ -45,19 +45,29 @@ const addMonths = (day, months) => {
     return dayOf(at.year, at.month + months, 1);
 };
 
-/** The range of a name such as `7d`, or of own dates such as `20260301-20260331`; null where it is none. */
+/** Whether a range is one of own dates. */
+export const isOwn = name => name.includes("-");
+
+/** The range of a name such as `7d`, or of own dates such as `20260301-20260331`; null if it is none. */
 export function rangeOf(name, today) {
     const { year, month } = parts(today);
     switch (name) {
-        case "today": return { first: today, last: today };
-        case "7d": return { first: today - 6, last: today };
-        case "28d": return { first: today - 27, last: today };
-        case "month": return { first: dayOf(year, month, 1), last: today };
-        case "quarter": return { first: dayOf(year, month - (month - 1) % 3, 1), last: today };
-        case "year": return { first: dayOf(year, 1, 1), last: today };
+        case "today":
+            return { first: today, last: today };
+        case "7d":
+            return { first: today - 6, last: today };
+        case "28d":
+            return { first: today - 27, last: today };
+        case "month":
+            return { first: dayOf(year, month, 1), last: today };
+        case "quarter":
+            return { first: dayOf(year, month - ((month - 1) % 3), 1), last: today };
+        case "year":
+            return { first: dayOf(year, 1, 1), last: today };
     }
     const [start, end, more] = name.split("-");
-    const first = parseDay(start), last = parseDay(end ?? "");
+    const first = parseDay(start),
+        last = parseDay(end ?? "");
     return first === null || last === null || more !== undefined || first > last ? null : { first, last };
 }
 
@@ -71,7 +81,8 @@ export function previousRange(name, { first, last }) {
         const start = addMonths(first, -months);
         return { first: start, last: Math.min(start + last - first, first - 1) };
     }
-    const from = parts(first), next = parts(last + 1);
+    const from = parts(first),
+        next = parts(last + 1);
     if (from.day === 1 && next.day === 1) {
         const count = (next.year - from.year) * 12 + next.month - from.month;
         return { first: addMonths(first, -count), last: first - 1 };
@@ -79,7 +90,7 @@ export function previousRange(name, { first, last }) {
     return { first: first - (last - first + 1), last: first - 1 };
 }
 
-/** The interval that suits a range where none was chosen. */
+/** The interval that suits a range if none was chosen. */
 export function automaticInterval({ first, last }) {
     const days = last - first + 1;
     if (days <= 92) return "day";
@@ -90,14 +101,18 @@ export function automaticInterval({ first, last }) {
 /** The first day of the interval of a day. */
 export function intervalStart(day, interval, range) {
     switch (interval) {
-        case "week": return day - ((day + 3) % 7 + 7) % 7; // 1 January 1970 was a Thursday
-        case "month": return day - parts(day).day + 1;
-        case "total": return range.first;
-        default: return day;
+        case "week":
+            return day - ((((day + 3) % 7) + 7) % 7); // 1 January 1970 was a Thursday
+        case "month":
+            return day - parts(day).day + 1;
+        case "total":
+            return range.first;
+        default:
+            return day;
     }
 }
 
-/** The first days of all intervals of a range, or null where there are too many to show. */
+/** The first days of all intervals of a range, or null if there are too many to show. */
 export function intervalStarts(range, interval) {
     const starts = [];
     let start = intervalStart(range.first, interval, range);

@@ -15,8 +15,8 @@ export function element(tag, properties = {}, ...children) {
 export const byId = id => document.getElementById(id);
 
 /** A name of a folder or agent, which may run from right to left. */
-export const nameText = (name, nameless) => name === "" ? element("i", { textContent: nameless })
-    : element("bdi", { textContent: name });
+export const nameText = (name, nameless) =>
+    name === "" ? element("i", { textContent: nameless }) : element("bdi", { textContent: name });
 
 /** Hands a file to the browser's downloads. */
 export function download(name, text) {

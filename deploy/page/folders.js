@@ -60,17 +60,27 @@ export class FolderPicker {
         const found = this.#found();
         const list = byId("folders-list");
         const focused = list.contains(document.activeElement) ? document.activeElement.value : null;
-        list.replaceChildren(...found.slice(0, MOST).map(name => {
-            const box = element("input", { type: "checkbox", value: name, checked: this.#chosen.includes(name) });
-            box.addEventListener("change", () => this.#choose(box.checked
-                ? [...this.#chosen, name] : this.#chosen.filter(other => other !== name)));
-            if (name === focused) queueMicrotask(() => box.focus());
-            return element("label", { className: "check" }, box, element("bdi", { textContent: name }));
-        }));
-        if (found.length > MOST) list.append(element("p", { className: "note", textContent: `${count(found.length - MOST)} more: search` }));
+        list.replaceChildren(
+            ...found.slice(0, MOST).map(name => {
+                const box = element("input", { type: "checkbox", value: name, checked: this.#chosen.includes(name) });
+                box.addEventListener("change", () =>
+                    this.#choose(box.checked ? [...this.#chosen, name] : this.#chosen.filter(other => other !== name)),
+                );
+                if (name === focused) queueMicrotask(() => box.focus());
+                return element("label", { className: "check" }, box, element("bdi", { textContent: name }));
+            }),
+        );
+        if (found.length > MOST)
+            list.append(element("p", { className: "note", textContent: `${count(found.length - MOST)} more: search` }));
         if (!found.length) {
-            list.append(element("p", { className: "note",
-                textContent: this.search.value ? "Enter adds this name." : "Names appear here once calls are shown." }));
+            list.append(
+                element("p", {
+                    className: "note",
+                    textContent: this.search.value
+                        ? "Enter adds this name."
+                        : "Names appear here once calls are shown.",
+                }),
+            );
         }
     }
 }

@@ -1,44 +1,51 @@
-// What one state of the page needs from the API: the calls of its range, and of the period before where that is wanted.
+// Asks for all that a state of the page needs: the calls of its range, and of the period before if that is wanted.
 
 import { AskError, askForNames, askForRows, canAskFor } from "./api.js";
-import { automaticInterval, browserToday, intervalStarts, previousRange, rangeOf } from "./days.js";
+import { automaticInterval, browserToday, intervalStarts, isOwn, previousRange, rangeOf } from "./days.js";
 import { Records } from "./records.js";
 
-/** Reads one range into records; `share(part)` is told how much of it has come, from 0 to 1, or null while unknown. */
+/** Reads one range into records; `report` gets how much of it arrived: `part` is 0 to 1, or null while unknown. */
 async function read(what, token, signal, report) {
     const records = new Records(what.range, what.interval);
     const days = what.range.last - what.range.first + 1;
     const doubtful = await askForRows(what, token, {
         signal,
         onRow: (...row) => records.add(...row),
-        onProgress: (characters, rows, day) => report({
-            characters, rows, day, part: day === null || what.interval === "total" ? null : (day - what.range.first) / days,
-        }),
+        onProgress: (characters, rows, day) =>
+            report({
+                characters,
+                rows,
+                day,
+                part: day === null || what.interval === "total" ? null : (day - what.range.first) / days,
+            }),
     });
     if (doubtful) records.rename(await askForNames(what, token, { signal }));
     return records;
 }
 
 /**
- * Today in the organization's time zone, by the date of its calls of today. Without any there is no telling, and no need:
- * then this browser's date is as good, as all days around it without calls are the same.
+ * Today in the organization's time zone: the date of its calls of today. Without such calls this browser's date is as
+ * good: a day by which the two may differ has no calls.
  */
 async function organizationToday(what, token, signal) {
     let today = null;
     await askForRows({ ...what, range: null, interval: "total" }, token, {
-        signal, onRow: day => { today = day; return true; },
+        signal,
+        onRow: day => {
+            today = day;
+            return true;
+        },
     });
     return today ?? browserToday();
 }
 
 /** The folder to ask for; several, or one that has no address in a browser, are picked from the answer for all. */
-export const folderOf = ({ folders }) => folders.length === 1 && canAskFor(folders[0]) ? folders[0] : null;
+export const folderOf = ({ folders }) => (folders.length === 1 && canAskFor(folders[0]) ? folders[0] : null);
 
 /** Asks for all that the state shows. */
 export async function load(state, token, signal, report) {
     const what = { company: state.company, organization: state.organization, folder: folderOf(state) };
-    const own = /^\d/.test(state.range);
-    const today = own && state.range.includes("-") ? browserToday() : await organizationToday(what, token, signal);
+    const today = isOwn(state.range) ? browserToday() : await organizationToday(what, token, signal);
     const range = rangeOf(state.range, today);
     if (!range) throw new AskError("The dates are no range.", "Give two dates, the last one not before the first.");
     const interval = state.interval === "auto" ? automaticInterval(range) : state.interval;
@@ -55,12 +62,22 @@ export async function load(state, token, signal, report) {
             characters: known.reduce((sum, { characters }) => sum + characters, 0),
             rows: known.reduce((sum, { rows }) => sum + rows, 0),
             day: progress[0]?.day ?? null,
-            part: known.some(({ part }) => part === null) ? null : known.reduce((sum, { part }) => sum + part, 0) / parts,
+            part: known.some(({ part }) => part === null)
+                ? null
+                : known.reduce((sum, { part }) => sum + part, 0) / parts,
         });
     };
     const [records, earlier] = await Promise.all([
         read({ ...what, range, interval }, token, signal, told(0)),
         before ? read({ ...what, range: before, interval }, token, signal, told(1)) : null,
     ]);
-    return { company: state.company, organization: state.organization, folder: what.folder, range, before, records, earlier };
+    return {
+        company: state.company,
+        organization: state.organization,
+        folder: what.folder,
+        range,
+        before,
+        records,
+        earlier,
+    };
 }

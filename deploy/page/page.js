@@ -2,7 +2,7 @@
 
 import { readAddress, writeAddress } from "./address.js";
 import { AskError } from "./api.js";
-import { compactDay, isoDay, parseDay } from "./days.js";
+import { compactDay, isOwn, isoDay, parseDay } from "./days.js";
 import { byId } from "./dom.js";
 import { FolderPicker } from "./folders.js";
 import { count, rangeText, size } from "./format.js";
@@ -13,7 +13,7 @@ const TOKEN = "callstats-token";
 
 let state = readAddress(location.search);
 let asking = null;
-/** What is on the screen, and the key of the question that it answers; null while it is none. */
+/** The answer on the screen, and the key of its question; null while there is none. */
 let shown = null;
 
 const keyOf = of => JSON.stringify([of.company, of.organization, of.range, of.interval, of.compare]);
@@ -30,7 +30,7 @@ function keepAddress(push = false) {
 
 function fillControls() {
     for (const name of fields) byId(name).value = state[name];
-    const own = /^\d/.test(state.range);
+    const own = isOwn(state.range);
     byId("range").value = own ? "own" : state.range;
     if (own) {
         const [first, last] = state.range.split("-").map(parseDay);
@@ -48,13 +48,15 @@ function showOwnDates() {
     for (const field of document.querySelectorAll(".field.own")) field.hidden = !own;
 }
 
-const knownFolders = () => shown ? [...shown.model.records.folders.list, ...shown.model.earlier?.folders.list ?? []] : [];
+const knownFolders = () =>
+    shown ? [...shown.model.records.folders.list, ...(shown.model.earlier?.folders.list ?? [])] : [];
 
-/** The range as the controls have it; null where own dates are not complete. */
+/** The range as the controls have it; null if own dates are not complete. */
 function chosenRange() {
     const range = byId("range").value;
     if (range !== "own") return range;
-    const first = parseDay(byId("first-day").value), last = parseDay(byId("last-day").value);
+    const first = parseDay(byId("first-day").value),
+        last = parseDay(byId("last-day").value);
     return first === null || last === null ? null : `${compactDay(first)}-${compactDay(last)}`;
 }
 
@@ -77,7 +79,9 @@ function showOnly(id) {
     byId("forget").hidden = !sessionStorage.getItem(TOKEN);
 }
 
-const announce = text => { byId("status").textContent = text; };
+const announce = text => {
+    byId("status").textContent = text;
+};
 
 function showError(error, title) {
     shown = null;
@@ -95,15 +99,27 @@ function refused(error) {
     if (expired) {
         byId("token").setAttribute("aria-invalid", "true");
         sessionStorage.removeItem(TOKEN);
-        showError({ message: error.message,
-                    hint: [error.hint, "Enter a token that is valid, then press Show: all else stays as it is."].filter(Boolean).join(" ") },
-                  "A new token is needed");
+        showError(
+            {
+                message: error.message,
+                hint: [error.hint, "Enter a token that is valid, then press Show: all else stays as it is."]
+                    .filter(Boolean)
+                    .join(" "),
+            },
+            "A new token is needed",
+        );
         byId("token").focus();
         byId("token").select();
         return;
     }
-    const titles = { 400: "The question is not understood", 403: "Not with this token", 404: "Not found",
-                     429: "Too many requests", 500: "An internal error", 503: "Unavailable for the moment" };
+    const titles = {
+        400: "The question is not understood",
+        403: "Not with this token",
+        404: "Not found",
+        429: "Too many requests",
+        500: "An internal error",
+        503: "Unavailable for the moment",
+    };
     showError(error, titles[error.status] ?? "No figures");
     byId("error").focus();
 }
@@ -112,11 +128,12 @@ function showProgress({ characters, rows, day, part }) {
     const bar = byId("progress");
     if (part === null) bar.removeAttribute("value");
     else bar.value = part;
-    byId("progress-text").textContent = `${count(rows)} rows, ${size(characters)}`
-        + (day === null ? "" : `, up to ${rangeText({ first: day, last: day })}`);
+    byId("progress-text").textContent =
+        `${count(rows)} rows, ${size(characters)}` +
+        (day === null ? "" : `, up to ${rangeText({ first: day, last: day })}`);
 }
 
-/** Asks for what the state says, and shows it. */
+/** Asks for the figures of the state, and shows them. */
 async function show({ push = true } = {}) {
     asking?.abort();
     asking = null;
@@ -150,7 +167,7 @@ async function show({ push = true } = {}) {
     }
 }
 
-/** Draws what was read; the state's folders are part of it. */
+/** Draws the answer, as far as the state's folders go. */
 function draw() {
     showOnly("results");
     const sums = view.update(shown.model, state);
@@ -160,10 +177,10 @@ function draw() {
     byId("results").dataset.ready = String(performance.now());
 }
 
-/** Draws the state from what was read where that has all of it, else asks. */
+/** Draws the state from the last answer if that has all of it, else asks. */
 function showState(push) {
-    const enough = shown && shown.key === keyOf(state)
-        && (shown.model.folder === null || shown.model.folder === folderOf(state));
+    const enough =
+        shown && shown.key === keyOf(state) && (shown.model.folder === null || shown.model.folder === folderOf(state));
     if (!enough) {
         show({ push });
         return;
@@ -242,6 +259,6 @@ addEventListener("popstate", () => {
 
 fillControls();
 byId("token").value = sessionStorage.getItem(TOKEN) ?? "";
-keepAddress(); // takes out what does not belong there, a token above all
+keepAddress(); // removes all that does not belong there, a token above all
 if (location.search && state.company && state.organization && token()) show({ push: false });
 else showOnly("welcome");

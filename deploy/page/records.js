@@ -1,4 +1,4 @@
-// What the API answered, held in columns, and the sums that the page shows. Pure. Durations are whole milliseconds and
+// The API's answer, held in columns, and the sums that the page shows. Pure. Durations are whole milliseconds and
 // are only added up; averages are made of sums, never of averages.
 
 import { unguarded } from "./csv.js";
@@ -25,7 +25,7 @@ class Names {
 }
 
 /** Average in milliseconds, rounded half up; null without calls. */
-export const average = (calls, ms) => calls ? Math.floor((2 * ms + calls) / (2 * calls)) : null;
+export const average = (calls, ms) => (calls ? Math.floor((2 * ms + calls) / (2 * calls)) : null);
 
 export class Records {
     folders = new Names();
@@ -50,7 +50,7 @@ export class Records {
         return this.calls.length;
     }
 
-    /** Adds a row of the answer; false where its day lies out of the range. */
+    /** Adds a row of the answer; false if its day lies out of the range. */
     add(day, folder, agent, calls, ms) {
         if (day !== this.#lastDay) {
             const place = this.places.get(intervalStart(day, this.kind, this.range));
@@ -68,12 +68,15 @@ export class Records {
 
     /**
      * Gives rows their exact names. CSV writes the names `=1` and `'=1` alike, JSON does not; both have the same order.
-     * Leaves the names as they are where the two answers differ, which they do if calls were added between them.
+     * Leaves the names as they are if the two answers differ, as they do if calls were added in between.
      */
     rename(names) {
         const same = (name, row, of) => unguarded(name) === this[`${of}s`].list[this[of][row]];
-        if (names.length !== this.length
-            || !names.every(([folder, agent], row) => same(folder, row, "folder") && same(agent, row, "agent"))) return;
+        if (
+            names.length !== this.length ||
+            !names.every(([folder, agent], row) => same(folder, row, "folder") && same(agent, row, "agent"))
+        )
+            return;
         this.folders = new Names();
         this.agents = new Names();
         names.forEach(([folder, agent], row) => {
@@ -95,15 +98,22 @@ export class Records {
         const numbers = size => new Float64Array(size);
         const total = { calls: 0, ms: 0 };
         const byInterval = { calls: numbers(intervals), ms: numbers(intervals) };
-        const folderCalls = numbers(this.folders.list.length), folderMs = numbers(this.folders.list.length);
+        const folderCalls = numbers(this.folders.list.length),
+            folderMs = numbers(this.folders.list.length);
         const folderIntervals = numbers(this.folders.list.length * intervals);
-        const agentCalls = numbers(this.agents.list.length), agentMs = numbers(this.agents.list.length);
-        const seenFolders = new Set(), seenAgents = new Set(), pairs = new Set();
+        const agentCalls = numbers(this.agents.list.length),
+            agentMs = numbers(this.agents.list.length);
+        const seenFolders = new Set(),
+            seenAgents = new Set(),
+            pairs = new Set();
         const chosen = this.#chosen(folders, agent);
         for (let row = 0; row < this.length; row += 1) {
             if (!chosen(row)) continue;
-            const calls = this.calls[row], ms = this.ms[row];
-            const interval = this.interval[row], inFolder = this.folder[row], ofAgent = this.agent[row];
+            const calls = this.calls[row],
+                ms = this.ms[row];
+            const interval = this.interval[row],
+                inFolder = this.folder[row],
+                ofAgent = this.agent[row];
             total.calls += calls;
             total.ms += ms;
             byInterval.calls[interval] += calls;
@@ -120,13 +130,19 @@ export class Records {
         const foldersOf = numbers(this.agents.list.length);
         for (const pair of pairs) foldersOf[Math.floor(pair / this.folders.list.length)] += 1;
         return {
-            ...total, byInterval,
+            ...total,
+            byInterval,
             folders: [...seenFolders].map(place => ({
-                name: this.folders.list[place], calls: folderCalls[place], ms: folderMs[place],
+                name: this.folders.list[place],
+                calls: folderCalls[place],
+                ms: folderMs[place],
                 byInterval: folderIntervals.subarray(place * intervals, (place + 1) * intervals),
             })),
             agents: [...seenAgents].map(place => ({
-                name: this.agents.list[place], calls: agentCalls[place], ms: agentMs[place], folders: foldersOf[place],
+                name: this.agents.list[place],
+                calls: agentCalls[place],
+                ms: agentMs[place],
+                folders: foldersOf[place],
             })),
         };
     }
@@ -136,8 +152,13 @@ export class Records {
         const chosen = this.#chosen(folders, agent);
         for (let row = 0; row < this.length; row += 1) {
             if (chosen(row)) {
-                yield [this.starts[this.interval[row]], this.folders.list[this.folder[row]],
-                       this.agents.list[this.agent[row]], this.calls[row], this.ms[row]];
+                yield [
+                    this.starts[this.interval[row]],
+                    this.folders.list[this.folder[row]],
+                    this.agents.list[this.agent[row]],
+                    this.calls[row],
+                    this.ms[row],
+                ];
             }
         }
     }

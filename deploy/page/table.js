@@ -7,8 +7,9 @@ import { byName, count, folded } from "./format.js";
 const PAGE = 50;
 
 /**
- * A column: `key`, `label`, `value(row)` (a number, a name or null: what it is sorted by), `show(row)` (a text or a node);
- * at will `bar` (drawn in proportion to the largest value), `title(row)`, and `csv`, its name and value in a file.
+ * A table of rows with a `name`. A column has `key`, `label`, `value(row)` (a number, a name or null; sorts the rows)
+ * and `show(row)` (text or a node); optionally `numeric`, `bar` (in proportion to the largest value), `title(row)`, and
+ * `csv`, pairs of a name and a value in a file.
  */
 export class DataTable {
     #columns = [];
@@ -25,25 +26,54 @@ export class DataTable {
         this.view = { sort: null, descending: false, filter: "" };
 
         this.filter = element("input", {
-            type: "search", id: `${id}-filter`, dir: "auto", placeholder: "Filter", autocomplete: "off",
-            "aria-label": `Filter ${noun}`, spellcheck: false,
+            type: "search",
+            id: `${id}-filter`,
+            dir: "auto",
+            placeholder: "Filter",
+            autocomplete: "off",
+            "aria-label": `Filter ${noun}`,
+            spellcheck: false,
         });
         this.filter.addEventListener("input", () => this.#change({ filter: this.filter.value }));
         this.count = element("span", { className: "count", role: "status" });
-        this.csvButton = element("button", { type: "button", className: "quiet", id: `${id}-csv`, textContent: "CSV",
-            "aria-label": `Download as CSV: ${caption}` });
+        this.csvButton = element("button", {
+            type: "button",
+            className: "quiet",
+            id: `${id}-csv`,
+            textContent: "CSV",
+            "aria-label": `Download as CSV: ${caption}`,
+        });
         this.csvButton.addEventListener("click", () => this.#download());
         this.head = element("thead");
         this.body = element("tbody");
         this.before = this.#pager("Previous", -1);
         this.after = this.#pager("Next", 1);
         this.place = element("span");
-        this.pages = element("nav", { className: "pages", "aria-label": `Pages of ${noun}` }, this.before, this.place, this.after);
-        this.scroller = element("div", { className: "scroller", tabIndex: 0, role: "group", "aria-label": caption },
-            element("table", { id }, element("caption", { className: "unseen", textContent: caption }), this.head, this.body));
-        this.element = element("div", { className: "data-table" },
+        this.pages = element(
+            "nav",
+            { className: "pages", "aria-label": `Pages of ${noun}` },
+            this.before,
+            this.place,
+            this.after,
+        );
+        this.scroller = element(
+            "div",
+            { className: "scroller", tabIndex: 0, role: "group", "aria-label": caption },
+            element(
+                "table",
+                { id },
+                element("caption", { className: "unseen", textContent: caption }),
+                this.head,
+                this.body,
+            ),
+        );
+        this.element = element(
+            "div",
+            { className: "data-table" },
             element("div", { className: "tools" }, sortable ? this.filter : null, this.count, this.csvButton),
-            this.scroller, this.pages);
+            this.scroller,
+            this.pages,
+        );
     }
 
     #pager(label, step) {
@@ -86,7 +116,7 @@ export class DataTable {
         if (this.sortable && column) {
             const sign = descending ? -1 : 1;
             const keyed = rows.map(row => [column.value(row), row]);
-            // What has no value comes last either way; what is equal stays in the order of names.
+            // Rows without a value are last either way; equal ones are in the order of names.
             keyed.sort(([a, rowA], [b, rowB]) => {
                 if (a === null || b === null) return (a === null) - (b === null) || byName(rowA.name, rowB.name);
                 return sign * (typeof a === "string" ? byName(a, b) : a - b) || byName(rowA.name, rowB.name);
@@ -112,9 +142,12 @@ export class DataTable {
             if (key === sort) cell.setAttribute("aria-sort", descending ? "descending" : "ascending");
             const button = element("button", { type: "button", textContent: label });
             button.dataset.column = key;
-            button.addEventListener("click", () => this.#change({
-                sort: key, descending: key === sort ? !descending : key !== "name",
-            }));
+            button.addEventListener("click", () =>
+                this.#change({
+                    sort: key,
+                    descending: key === sort ? !descending : key !== "name",
+                }),
+            );
             cell.append(button);
             return cell;
         });
@@ -125,15 +158,29 @@ export class DataTable {
     #draw() {
         const first = this.#page * PAGE;
         const rows = this.#shown.slice(first, first + PAGE);
-        const largest = new Map(this.#columns.filter(({ bar }) => bar)
-            .map(column => [column.key, this.#shown.reduce((most, row) => Math.max(most, column.value(row) ?? 0), 0)]));
-        this.body.replaceChildren(...rows.map(row => {
-            const line = element("tr", {}, ...this.#columns.map((column, place) => this.#cell(column, row, place, largest)));
-            if (row.selected) line.setAttribute("aria-current", "true");
-            return line;
-        }));
-        const all = this.#rows.length, found = this.#shown.length;
-        this.count.textContent = found === all ? `${count(all)} ${this.noun}` : `${count(found)} of ${count(all)} ${this.noun}`;
+        const largest = new Map(
+            this.#columns
+                .filter(({ bar }) => bar)
+                .map(column => [
+                    column.key,
+                    this.#shown.reduce((most, row) => Math.max(most, column.value(row) ?? 0), 0),
+                ]),
+        );
+        this.body.replaceChildren(
+            ...rows.map(row => {
+                const line = element(
+                    "tr",
+                    {},
+                    ...this.#columns.map((column, place) => this.#cell(column, row, place, largest)),
+                );
+                if (row.selected) line.setAttribute("aria-current", "true");
+                return line;
+            }),
+        );
+        const all = this.#rows.length,
+            found = this.#shown.length;
+        this.count.textContent =
+            found === all ? `${count(all)} ${this.noun}` : `${count(found)} of ${count(all)} ${this.noun}`;
         const pages = Math.ceil(found / PAGE);
         this.pages.hidden = pages < 2;
         this.place.textContent = `Page ${count(this.#page + 1)} of ${count(pages)}`;
@@ -142,7 +189,11 @@ export class DataTable {
     }
 
     #cell(column, row, place, largest) {
-        const cell = element(place === 0 ? "th" : "td", { className: column.numeric ? "number" : "" }, column.show(row));
+        const cell = element(
+            place === 0 ? "th" : "td",
+            { className: column.numeric ? "number" : "" },
+            column.show(row),
+        );
         if (place === 0) cell.scope = "row";
         const value = column.value(row);
         cell.dataset.column = column.key;
@@ -150,7 +201,7 @@ export class DataTable {
         if (column.title) cell.title = column.title(row);
         if (column.bar && largest.get(column.key) > 0) {
             const bar = element("span", { className: `bar ${column.key}` });
-            bar.style.inlineSize = `${100 * Math.max(0, value ?? 0) / largest.get(column.key)}%`;
+            bar.style.inlineSize = `${(100 * Math.max(0, value ?? 0)) / largest.get(column.key)}%`;
             cell.append(bar);
             cell.classList.add("has-bar");
         }
@@ -159,10 +210,15 @@ export class DataTable {
 
     #download() {
         const columns = this.#columns.flatMap(({ csv }) => csv ?? []);
-        download(this.file(), csvFile(columns.map(([name]) => name),
-            this.#shown.map(row => columns.map(([, value]) => value(row) ?? ""))));
+        download(
+            this.file(),
+            csvFile(
+                columns.map(([name]) => name),
+                this.#shown.map(row => columns.map(([, value]) => value(row) ?? "")),
+            ),
+        );
     }
 }
 
 /** Milliseconds as seconds for a file: to the millisecond, with a point whatever the language. */
-export const fileSeconds = ms => ms === null ? "" : ms / 1000;
+export const fileSeconds = ms => (ms === null ? "" : ms / 1000);
