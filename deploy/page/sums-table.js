@@ -25,7 +25,7 @@ export function sumRows(now, before, all) {
 
 const column = (key, label, value, show, more = {}) => ({ key, label, numeric: true, value, show, ...more });
 
-/** `first` is the column of names; a period before takes the room of the shares. */
+/** `first` is the column of names; a period before takes the room of less important columns. */
 export function sumColumns(first, compare, agents) {
     const { count, duration, seconds, share, change } = format;
     const shares = column(
@@ -92,6 +92,6 @@ export function sumColumns(first, compare, agents) {
                 csv: [["avg_duration_seconds", row => fileSeconds(row.average)]],
             },
         ),
-        ...(agents ? [folders] : []),
+        ...(agents && !compare ? [folders] : []),
     ];
 }

@@ -101,6 +101,7 @@ class StatsStub:
         self.sums, self.tokens, self.zone = sums, tokens, zone
         self.asked = []            # (path with query, headers) of all requests to the API
         self.refuse = None         # a Refused, or bytes of an answer that is not the API's
+        self.body = None           # CSV to answer with, whatever the question
         self.cut_after = None      # bytes of a body after which the connection ends
         self.gate = threading.Event()   # while it is not set, a body pauses after its first half
         self.gate.set()
@@ -171,6 +172,9 @@ class StatsStub:
         folder = names[2] if len(names) > 2 else None
         if folder is not None and folder not in {name for _, name, _ in self.sums.days[tuple(names[:2])]}:
             raise Refused(404, f'There is no folder "{folder}".', "Check its spelling: case matters.")
+        if self.body is not None:
+            self.send(request, 200, {"Content-Type": "text/csv; charset=utf-8; header=present"}, [self.body])
+            return
         days = oracle.Days(query.get("daterange"), self.zone)
         interval = query.get("interval") or "day"
         rows = self.sums.select(*names[:2], folder, days.first, days.last, interval)
