@@ -1,11 +1,9 @@
 """A real Chromium, and the page as a person at it meets it."""
-import contextlib
 import json
 import pathlib
 import urllib.parse
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
@@ -67,10 +65,8 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def shows(self, selector):
-        with contextlib.suppress(StaleElementReferenceException):
-            found = self.driver.find_elements(By.CSS_SELECTOR, selector)
-            return bool(found) and found[0].is_displayed()
-        return False
+        return self.run("return document.querySelector(arguments[0])?.checkVisibility({visibilityProperty: true}) ?? false",
+                        selector)
 
     def text(self, selector):
         return self.run("return document.querySelector(arguments[0]).textContent", selector)

@@ -101,6 +101,7 @@ class StatsStub:
         self.sums, self.tokens, self.zone = sums, tokens, zone
         self.asked = []            # (path with query, headers) of all requests to the API
         self.refuse = None         # a Refused, or bytes of an answer that is not the API's
+        self.gone = False          # whether connections end without an answer
         self.body = None           # CSV to answer with, whatever the question
         self.cut_after = None      # bytes of a body after which the connection ends
         self.gate = threading.Event()   # while it is not set, a body pauses after its first half
@@ -137,6 +138,9 @@ class StatsStub:
         path, _, query = request.path.partition("?")
         if path.startswith("/stats"):
             self.asked.append((request.path, dict(request.headers)))
+            if self.gone:
+                request.close_connection = True
+                return
             try:
                 self.answer(request, path, dict(urllib.parse.parse_qsl(query, keep_blank_values=True)))
             except Refused as refused:
