@@ -24,6 +24,11 @@ export class FolderPicker {
             this.#draw();
         });
         byId("folders-all").addEventListener("click", () => this.#choose([]));
+        const panel = this.details.querySelector(".picker-panel");
+        this.details.addEventListener("toggle", () => {
+            panel.classList.remove("at-end");
+            panel.classList.toggle("at-end", panel.getBoundingClientRect().right > innerWidth);
+        });
         this.details.addEventListener("keydown", event => {
             if (event.key === "Escape" && this.details.open) {
                 this.details.open = false;

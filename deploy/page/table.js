@@ -51,7 +51,7 @@ export class DataTable {
         this.place = element("span");
         this.pages = element(
             "nav",
-            { className: "pages", "aria-label": `Pages of ${noun}` },
+            { className: "pages", "aria-label": `Pages: ${caption}` },
             this.before,
             this.place,
             this.after,

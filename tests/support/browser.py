@@ -50,10 +50,10 @@ class Page:
     def __init__(self, browser, url):
         self.browser, self.driver, self.url = browser, browser.driver, f"{url}/callstats/"
 
-    def open(self, token=None, **state):
+    def open(self, entered=None, /, **state):
         """Opens the page with a state in its address, and a token that was entered in this tab before."""
         self.driver.get(self.url + "icon.svg")
-        self.run("sessionStorage.clear(); if (arguments[0]) sessionStorage.setItem('callstats-token', arguments[0])", token)
+        self.run("sessionStorage.clear(); if (arguments[0]) sessionStorage.setItem('callstats-token', arguments[0])", entered)
         self.messages()
         self.driver.get(self.url + ("?" + urllib.parse.urlencode(state, doseq=True) if state else ""))
         return self
