@@ -45,7 +45,7 @@ export function sumColumns(first, compare, agents) {
     );
     const before = column(
         "before",
-        "Calls before",
+        "Before",
         row => row.before,
         row => count(row.before),
         {

@@ -177,10 +177,12 @@ export class DataTable {
                 return line;
             }),
         );
-        const all = this.#rows.length,
-            found = this.#shown.length;
-        this.count.textContent =
-            found === all ? `${count(all)} ${this.noun}` : `${count(found)} of ${count(all)} ${this.noun}`;
+        // Calls without an agent are a row, but no agent.
+        const named = rows => rows.reduce((sum, { name }) => sum + (name === "" ? 0 : 1), 0);
+        const all = named(this.#rows);
+        const found = this.#shown.length;
+        const kept = found === this.#rows.length ? "" : `${count(named(this.#shown))} of `;
+        this.count.textContent = `${kept}${count(all)} ${this.noun}`;
         const pages = Math.ceil(found / PAGE);
         this.pages.hidden = pages < 2;
         this.place.textContent = `Page ${count(this.#page + 1)} of ${count(pages)}`;
