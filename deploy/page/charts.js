@@ -104,13 +104,14 @@ export class TimeChart {
                     y: {
                         stacked: this.kind === "calls",
                         beginAtZero: true,
+                        grace: this.kind === "calls" ? 0 : "8%",
                         border: { display: false },
                         grid: { color: colour("line"), drawBorder: false, drawTicks: false },
                         ticks: {
                             ...ticks,
                             padding: 8,
                             callback: value => text(value),
-                            maxTicksLimit: 7,
+                            maxTicksLimit: 8,
                             ...(this.kind === "calls" ? { precision: 0 } : { stepSize: durationStep(largest) }),
                         },
                     },
@@ -184,7 +185,7 @@ export class TimeChart {
             pointRadius: values.length <= 45 ? 3 : alone.map(is => (is ? 3 : 0)),
             pointHoverRadius: 5,
             pointBackgroundColor: main,
-            backgroundColor: `${main}22`,
+            backgroundColor: `${main}1a`,
             fill: "origin",
         };
     }

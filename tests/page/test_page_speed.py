@@ -1,7 +1,10 @@
 """The page's own time: much of an answer is drawn soon, and large tables answer at once."""
 import datetime
+import re
 
 import pytest
+
+from tests.support.stats_stub import PAGE
 
 from .conftest import TOKEN
 
@@ -49,3 +52,9 @@ def test_large_tables_sort_filter_and_scroll_without_stalls(page, stub):
         requestAnimationFrame(now => { last = now; requestAnimationFrame(step); })""")
     print(", ".join(f"{name} {ms:.0f} ms" for name, ms in took.items()))
     assert max(took.values()) < 300, took
+
+
+def test_modules_are_fetched_at_once_and_not_one_after_another():
+    text = (PAGE / "index.html").read_text()
+    modules = {path.name for path in PAGE.glob("*.js")} - {"page.js", "chart.min.js"}
+    assert set(re.findall(r'<link rel="modulepreload" href="([^"]+)">', text)) == modules
