@@ -14,9 +14,12 @@ export function element(tag, properties = {}, ...children) {
 
 export const byId = id => document.getElementById(id);
 
+/** Stands for the agent of calls without one. */
+export const NAMELESS = "no agent";
+
 /** A name of a folder or agent, which may run from right to left. */
-export const nameText = (name, nameless) =>
-    name === "" ? element("i", { textContent: nameless }) : element("bdi", { textContent: name });
+export const nameText = name =>
+    name === "" ? element("i", { textContent: NAMELESS }) : element("bdi", { textContent: name });
 
 /** Hands a file to the browser's downloads. */
 export function download(name, text) {

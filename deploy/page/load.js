@@ -24,8 +24,8 @@ async function read(what, token, signal, report) {
 }
 
 /**
- * Today in the organization's time zone: the date of its calls of today. Without such calls this browser's date is as
- * good: a day by which the two may differ has no calls.
+ * Today in the organization's time zone: the date of its calls of today. Without such calls it is this browser's date,
+ * which may be a day apart.
  */
 async function organizationToday(what, token, signal) {
     let today = null;

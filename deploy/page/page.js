@@ -161,6 +161,7 @@ async function show({ push = true } = {}) {
     } catch (error) {
         if (asking !== mine) return;
         asking = null;
+        mine.abort(); // the period before may still be on its way
         if (error.name === "AbortError") return;
         if (!(error instanceof AskError)) console.error(error);
         refused(error instanceof AskError ? error : new AskError("This page has an internal error.", String(error)));

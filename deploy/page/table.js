@@ -1,7 +1,7 @@
 // A table in pages, sortable and filterable. Only the rows of one page are in the document, so thousands cost nothing.
 
 import { csvFile } from "./csv.js";
-import { download, element } from "./dom.js";
+import { NAMELESS, download, element } from "./dom.js";
 import { byName, count, folded } from "./format.js";
 
 const PAGE = 50;
@@ -111,7 +111,7 @@ export class DataTable {
     #arrange(page = 0) {
         const { sort, descending, filter } = this.view;
         const wanted = folded(filter.trim());
-        let rows = wanted ? this.#rows.filter(row => folded(row.name).includes(wanted)) : [...this.#rows];
+        let rows = wanted ? this.#rows.filter(row => folded(row.name || NAMELESS).includes(wanted)) : [...this.#rows];
         const column = this.#columns.find(({ key }) => key === sort);
         if (this.sortable && column) {
             const sign = descending ? -1 : 1;

@@ -202,11 +202,7 @@ export class View {
             value: row => row.name,
             csv: [[field, row => row.name]],
             show: row => {
-                const made = element(
-                    "button",
-                    { type: "button", className: "name", title },
-                    nameText(row.name, "no agent"),
-                );
+                const made = element("button", { type: "button", className: "name", title }, nameText(row.name));
                 made.addEventListener("click", () => act(row.name));
                 return made;
             },

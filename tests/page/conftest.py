@@ -1,4 +1,5 @@
 """A browser for all tests, and a page of its own for each over a stub of the service with a year of calls."""
+
 import base64
 import datetime
 import hashlib
@@ -14,7 +15,18 @@ from tests.support.processes import PROJECT
 from tests.support.stats_stub import StatsStub, Sums, today
 
 AXE = ("axe-core", "4.10.3", "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg==")
-FOLDERS = ["Billing", "<b>Returns</b>", "مبيعات", "=Outbound", "a, \"quoted\"\r\nname", "&lt;VIP&gt;", "Sales/North", "Überfall", "z9", "z10"]
+FOLDERS = [
+    "Billing",
+    "<b>Returns</b>",
+    "مبيعات",
+    "=Outbound",
+    'a, "quoted"\r\nname',
+    "&lt;VIP&gt;",
+    "Sales/North",
+    "Überfall",
+    "z9",
+    "z10",
+]
 AGENTS = ["007", "<script>document.title='run'</script>", "نورا", "+49151", None]
 TOKEN, OTHER_TOKEN = "token-of-acme-1", "token-of-globex-1"
 
@@ -53,9 +65,19 @@ def calls():
         for folder in FOLDERS:
             for _ in range(choice.choice((0, 0, 1, 2, 3))):
                 time = datetime.time(choice.randrange(24), choice.randrange(60))
-                made.append(Call("acme", "support", folder, choice.choice(AGENTS), datetime.datetime.combine(day, time),
-                                 choice.randrange(1, 900_000)))
-        made.append(Call("acme", "support", "Billing", "007", datetime.datetime.combine(day, datetime.time(12)), 60_001))
+                made.append(
+                    Call(
+                        "acme",
+                        "support",
+                        folder,
+                        choice.choice(AGENTS),
+                        datetime.datetime.combine(day, time),
+                        choice.randrange(1, 900_000),
+                    )
+                )
+        made.append(
+            Call("acme", "support", "Billing", "007", datetime.datetime.combine(day, datetime.time(12)), 60_001)
+        )
     made.append(Call("globex", "sales", "Inbound", "g", datetime.datetime.combine(last, datetime.time(9)), 1000))
     return made
 

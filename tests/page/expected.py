@@ -1,4 +1,5 @@
 """Figures of calls, worked out again from the calls themselves."""
+
 import datetime
 import zoneinfo
 
@@ -13,8 +14,14 @@ def average(calls):
 
 def within(calls, first, last, folders=None, agent=any, company="acme"):
     """The calls of these days (and folders, and agent, None for calls without one)."""
-    return [call for call in calls if call.company == company and first <= call.started_at.date() <= last
-            and (folders is None or call.folder in folders) and (agent is any or call.agent == agent)]
+    return [
+        call
+        for call in calls
+        if call.company == company
+        and first <= call.started_at.date() <= last
+        and (folders is None or call.folder in folders)
+        and (agent is any or call.agent == agent)
+    ]
 
 
 def by(calls, key):
@@ -38,8 +45,10 @@ def over_time(calls, first, last, interval):
 
 def rows(calls, key):
     """Name, calls, milliseconds and average, as the tables have them."""
-    return {name: (len(found), sum(call.duration_ms for call in found), average(found))
-            for name, found in by(calls, key).items()}
+    return {
+        name: (len(found), sum(call.duration_ms for call in found), average(found))
+        for name, found in by(calls, key).items()
+    }
 
 
 def own(first, last):
@@ -60,11 +69,14 @@ def ranges(today):
     def to_date(start, months):
         before = months_before(start, months)
         return (start, today), (before, min(before + (today - start), start - day))
+
     return {
         "today": ((today, today), (today - day, today - day)),
         "7d": ((today - 6 * day, today), (today - 13 * day, today - 7 * day)),
         "28d": ((today - 27 * day, today), (today - 55 * day, today - 28 * day)),
-        "month": to_date(month, 1), "quarter": to_date(quarter, 3), "year": to_date(year, 12),
+        "month": to_date(month, 1),
+        "quarter": to_date(quarter, 3),
+        "year": to_date(year, 12),
     }
 
 

@@ -1,4 +1,5 @@
 """Each control of the page: by hand, by keyboard, and as its address has it."""
+
 import datetime
 
 import pytest
@@ -82,8 +83,10 @@ def test_own_dates_in_the_wrong_order_are_refused_in_words(page, stub):
 
 def test_more_intervals_than_can_be_drawn_are_refused_in_words(page):
     page.open(TOKEN, **ACME, range="00010101-99991231", interval="day")
-    assert page.refused()[1:] == ("The range has too many intervals to draw.",
-                                  "Choose longer intervals or a shorter range.")
+    assert page.refused()[1:] == (
+        "The range has too many intervals to draw.",
+        "Choose longer intervals or a shorter range.",
+    )
     page.choose("interval", "auto")
     page.figures()
     assert len(page.chart("calls")[0]) == 1
@@ -99,7 +102,8 @@ def test_previous_period_is_shown_on_request(page, calls):
     (first, last), before = expected.ranges(today("UTC"))["7d"]
     earlier = expected.rows(expected.within(calls, *before), lambda call: call.folder)
     assert {row["name"]: row["before"] for row in page.table("folders") if row["before"]} == {
-        name: row[0] for name, row in earlier.items()}
+        name: row[0] for name, row in earlier.items()
+    }
     page.press("#compare")
     page.figures()
     assert "Previous period" not in page.chart("calls")[1]
@@ -166,8 +170,10 @@ def test_tables_are_sorted_by_each_column(page, table):
     page.open(TOKEN, **ACME, range="28d").figures()
     rows = page.table(table)
     assert [row["calls"] for row in rows] == sorted((row["calls"] for row in rows), reverse=True)
-    heads = page.run("return [...document.querySelectorAll(arguments[0])].map(button => button.dataset.column)",
-                     f"#{table}-table thead button")
+    heads = page.run(
+        "return [...document.querySelectorAll(arguments[0])].map(button => button.dataset.column)",
+        f"#{table}-table thead button",
+    )
     assert heads == ["name", "calls", "share", "ms", "average"] + ["folders"] * (table == "agents")
     for column in heads[1:]:
         for _ in range(2):
@@ -196,6 +202,8 @@ def test_tables_are_filtered(page, calls):
     assert [row["name"] for row in page.table("folders")] == ["<b>Returns</b>"]
     assert page.query["folders-filter"] == ["<B>ret"]
     assert "1 of 10 folders" in page.find("#folders-table-filter").find_element("xpath", "..").text
+    page.enter("agents-table-filter", "No Agent")
+    assert [row["name"] for row in page.table("agents")] == ["no agent"]
     page.enter("agents-table-filter", "nobody of this name")
     assert page.table("agents") == []
     page.driver.refresh()
@@ -204,8 +212,17 @@ def test_tables_are_filtered(page, calls):
 
 
 def test_the_address_brings_all_of_it_back(page, calls):
-    state = {**ACME, "folder": ["Billing", "z9"], "range": "quarter", "interval": "week", "compare": "1", "agent": "+49151",
-             "folders-sort": "name", "agents-sort": "-ms", "agents-filter": "4"}
+    state = {
+        **ACME,
+        "folder": ["Billing", "z9"],
+        "range": "quarter",
+        "interval": "week",
+        "compare": "1",
+        "agent": "+49151",
+        "folders-sort": "name",
+        "agents-sort": "-ms",
+        "agents-filter": "4",
+    }
     page.open(TOKEN, **state).figures()
     assert page.query == {name: value if isinstance(value, list) else [value] for name, value in state.items()}
     seen = page.value("calls"), page.table("folders"), page.table("agents"), page.chart("agent-calls")
@@ -279,8 +296,9 @@ def test_pages_of_a_table_hold_all_rows(browser, start):
 def test_numbers_are_in_the_browsers_language(stub, start):
     for language, calls, week in (("de-DE", "1.234.567", "1.–7. Jan. 2026"), ("ar-EG", "١٬٢٣٤٬٥٦٧", "٢٠٢٦")):
         browser = start(Browser, language)
-        stub.body = ("date,folder,agent_id,calls,duration_seconds,avg_duration_seconds\r\n"
-                     "2026-01-01,A,a,1234567,7407402.5,6\r\n")
+        stub.body = (
+            "date,folder,agent_id,calls,duration_seconds,avg_duration_seconds\r\n2026-01-01,A,a,1234567,7407402.5,6\r\n"
+        )
         page = Page(browser, stub.url).open(TOKEN, **ACME, range="20260101-20260107").figures()
         assert page.text("#total-calls") == calls
         assert week in page.text("#shown-note").replace("\u2009", "")

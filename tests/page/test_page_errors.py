@@ -1,4 +1,5 @@
 """Whatever goes wrong is described in words, and nothing incomplete is ever shown."""
+
 import datetime
 
 import pytest
@@ -14,9 +15,18 @@ ACME = {"company": "acme", "organization": "support"}
 WEEK = {**ACME, "range": "20260302-20260308"}
 
 
-@pytest.mark.parametrize(("status", "title"), [
-    (400, "The question is not understood"), (403, "Not with this token"), (404, "Not found"), (405, "No figures"),
-    (429, "Too many requests"), (500, "An internal error"), (503, "Unavailable for the moment")])
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        (400, "The question is not understood"),
+        (403, "Not with this token"),
+        (404, "Not found"),
+        (405, "No figures"),
+        (429, "Too many requests"),
+        (500, "An internal error"),
+        (503, "Unavailable for the moment"),
+    ],
+)
 def test_errors_of_the_api_are_shown_with_their_hint(page, stub, status, title):
     stub.refuse = Refused(status, f"<b>What</b> went wrong with {status}.", "What to do about it.")
     page.open(TOKEN, **WEEK)
@@ -34,8 +44,11 @@ def test_errors_of_the_api_are_shown_with_their_hint(page, stub, status, title):
 def test_an_error_that_is_not_the_apis_is_described(page, stub):
     stub.refuse = b"<html>502 Bad Gateway</html>".decode()
     page.open(TOKEN, **WEEK)
-    assert page.refused() == ("No figures", "The web server answered with status 502 and without an explanation.",
-                              "Try again; if it stays, ask the operator.")
+    assert page.refused() == (
+        "No figures",
+        "The web server answered with status 502 and without an explanation.",
+        "Try again; if it stays, ask the operator.",
+    )
 
 
 def test_a_server_that_is_gone_is_described(page, stub):
@@ -46,8 +59,10 @@ def test_a_server_that_is_gone_is_described(page, stub):
 
 
 def test_the_stub_refuses_as_the_service_does(page, stub):
-    for token, state, status in ((OTHER_TOKEN, WEEK, "Not with this token"),
-                                 (TOKEN, {**WEEK, "organization": "Support"}, "Not found")):
+    for token, state, status in (
+        (OTHER_TOKEN, WEEK, "Not with this token"),
+        (TOKEN, {**WEEK, "organization": "Support"}, "Not found"),
+    ):
         page.open(token, **state)
         assert page.refused()[0] == status
 
@@ -69,7 +84,14 @@ def test_a_token_that_no_header_can_carry_is_described(page, stub, token):
 
 
 def test_a_token_that_ends_meanwhile_is_asked_for_again(page, stub, calls):
-    state = {**ACME, "range": "28d", "interval": "week", "compare": "1", "folder": ["Billing", "z9"], "agents-filter": "0"}
+    state = {
+        **ACME,
+        "range": "28d",
+        "interval": "week",
+        "compare": "1",
+        "folder": ["Billing", "z9"],
+        "agents-filter": "0",
+    }
     page.open(TOKEN, **state).figures()
     before = page.value("calls"), page.query
     del stub.tokens[TOKEN]
@@ -92,16 +114,25 @@ def rows_of_csv(stub):
     return [row.encode() for row in csv(stub.sums.select("acme", "support", None, first, last, "day"))]
 
 
-@pytest.mark.parametrize("place", ["before the first byte", "in the first row", "in the middle of a row", "after a row",
-                                   "after the last row"])
+@pytest.mark.parametrize(
+    "place",
+    ["before the first byte", "in the first row", "in the middle of a row", "after a row", "after the last row"],
+)
 def test_an_answer_that_is_truncated_is_never_shown(page, stub, place):
     rows = rows_of_csv(stub)
-    half = len(b"".join(rows[:len(rows) // 2]))
-    stub.cut_after = {"before the first byte": 0, "in the first row": 9, "in the middle of a row": half + 5,
-                      "after a row": half, "after the last row": len(b"".join(rows))}[place]
+    half = len(b"".join(rows[: len(rows) // 2]))
+    stub.cut_after = {
+        "before the first byte": 0,
+        "in the first row": 9,
+        "in the middle of a row": half + 5,
+        "after a row": half,
+        "after the last row": len(b"".join(rows)),
+    }[place]
     page.open(TOKEN, **WEEK)
-    assert page.refused()[1:] == ("The answer was truncated: the connection ended before it was complete.",
-                                  "Nothing of it is shown. Try again, or choose fewer days.")
+    assert page.refused()[1:] == (
+        "The answer was truncated: the connection ended before it was complete.",
+        "Nothing of it is shown. Try again, or choose fewer days.",
+    )
     stub.cut_after = None
     page.press("#again")
     page.figures()
@@ -118,12 +149,20 @@ def test_figures_before_a_truncated_answer_do_not_stay(page, stub):
 HEAD = "date,folder,agent_id,calls,duration_seconds,avg_duration_seconds\r\n"
 
 
-@pytest.mark.parametrize(("body", "text"), [
-    ("", "The answer was truncated"), (HEAD + "2026-03-03,A,a,1,1", "The answer was truncated"),
-    (HEAD + '2026-03-03,"A\r\n', "The answer was truncated"), (HEAD + '2026-03-03,"A"x,a,1,1,1\r\n', "The answer cannot be read"),
-    ("<html>\r\n", "The answer cannot be read"), (HEAD + "2026-03-03,A,a,many,1,1\r\n", "The answer cannot be read"),
-    (HEAD + "2026-03-03,A,a,1\r\n", "The answer cannot be read"), (HEAD + "2026-02-30,A,a,1,1,1\r\n", "The answer cannot be read"),
-    (HEAD + "2026-04-01,A,a,1,1,1\r\n", "The answer cannot be read")])
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("", "The answer was truncated"),
+        (HEAD + "2026-03-03,A,a,1,1", "The answer was truncated"),
+        (HEAD + '2026-03-03,"A\r\n', "The answer was truncated"),
+        (HEAD + '2026-03-03,"A"x,a,1,1,1\r\n', "The answer cannot be read"),
+        ("<html>\r\n", "The answer cannot be read"),
+        (HEAD + "2026-03-03,A,a,many,1,1\r\n", "The answer cannot be read"),
+        (HEAD + "2026-03-03,A,a,1\r\n", "The answer cannot be read"),
+        (HEAD + "2026-02-30,A,a,1,1,1\r\n", "The answer cannot be read"),
+        (HEAD + "2026-04-01,A,a,1,1,1\r\n", "The answer cannot be read"),
+    ],
+)
 def test_an_answer_of_another_form_is_never_shown(page, stub, body, text):
     stub.body = body
     page.open(TOKEN, **WEEK)

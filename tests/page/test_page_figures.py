@@ -1,4 +1,5 @@
 """The figures of the page, in its totals, charts, tables and files, against the calls themselves."""
+
 import csv
 import datetime
 import io
@@ -32,7 +33,10 @@ def assert_figures(page, calls, first, last, interval):
             assert values == [sum(call.folder == name for call in found) for found in over_time], name
     labels, series = page.chart("average")
     assert series == {"Average duration": [found and expected.average(found) / 1000 or None for found in over_time]}
-    for table, key, nameless in (("folders", lambda call: call.folder, None), ("agents", lambda call: call.agent, "no agent")):
+    for table, key, nameless in (
+        ("folders", lambda call: call.folder, None),
+        ("agents", lambda call: call.agent, "no agent"),
+    ):
         shown = {row["name"]: (row["calls"], row["ms"], row["average"]) for row in page.table(table)}
         assert shown == {name or nameless: row for name, row in expected.rows(calls, key).items()}
 
@@ -64,7 +68,9 @@ def test_whole_months_are_compared_with_as_many_months(page, calls):
     before = first - datetime.timedelta(days=1)
     page.open(TOKEN, **ACME, range=expected.own(first, last), interval="day", compare="1").figures()
     labels, series = page.chart("calls")
-    days = expected.over_time(expected.within(calls, before.replace(day=1), before), before.replace(day=1), before, "day")
+    days = expected.over_time(
+        expected.within(calls, before.replace(day=1), before), before.replace(day=1), before, "day"
+    )
     assert [number for number in series["Previous period"] if number is not None] == [len(found) for found in days]
     earlier = expected.rows(expected.within(calls, before.replace(day=1), before), lambda call: call.folder)
     assert {row["name"]: row["before"] for row in page.table("folders")} == {name: earlier[name][0] for name in FOLDERS}
@@ -75,7 +81,9 @@ def test_days_without_calls_are_zero(page, calls):
     labels, series = page.chart("calls")
     assert len(labels) == 28
     last = today("UTC")
-    sundays = [place for place in range(28) if (last - datetime.timedelta(days=27 - place)).isoweekday() == 7 and place != 27]
+    sundays = [
+        place for place in range(28) if (last - datetime.timedelta(days=27 - place)).isoweekday() == 7 and place != 27
+    ]
     assert len(sundays) >= 3
     assert all(values[place] == 0 for values in series.values() for place in sundays)
     assert all(page.chart("average")[1]["Average duration"][place] is None for place in sundays)
@@ -83,7 +91,7 @@ def test_days_without_calls_are_zero(page, calls):
 
 def test_folders_that_are_chosen_count_alone(page, calls, stub):
     first, last = today("UTC") - datetime.timedelta(days=60), today("UTC")
-    for chosen in (["Sales/North"], ["Billing", "مبيعات"], ["a, \"quoted\"\r\nname"]):
+    for chosen in (["Sales/North"], ["Billing", "مبيعات"], ['a, "quoted"\r\nname']):
         page.open(TOKEN, **ACME, range=expected.own(first, last), interval="day", folder=chosen).figures()
         assert_figures(page, expected.within(calls, first, last, chosen), first, last, "day")
     assert any("/stats/acme/support/Sales%2FNorth?" in path for path, _ in stub.asked)
@@ -93,8 +101,11 @@ def test_an_agent_is_shown_over_time(page, calls):
     first, last = today("UTC") - datetime.timedelta(days=60), today("UTC")
     for name, agent in (("007", "007"), ("نورا", "نورا"), ("no agent", None)):
         page.open(TOKEN, **ACME, range=expected.own(first, last), interval="week").figures()
-        page.run("""[...document.querySelectorAll('#agents-table .name')].find(
-            button => button.textContent === arguments[0]).click()""", name)
+        page.run(
+            """[...document.querySelectorAll('#agents-table .name')].find(
+            button => button.textContent === arguments[0]).click()""",
+            name,
+        )
         over_time = expected.over_time(expected.within(calls, first, last, agent=agent), first, last, "week")
         labels, series = page.chart("agent-calls")
         assert [sum(values) for values in zip(*series.values())] == [len(found) for found in over_time]
@@ -109,16 +120,22 @@ def test_charts_have_a_table_with_their_figures(page, calls):
     for name in ("calls", "average", "agent-calls", "agent-average"):
         labels, series = page.chart(name)
         rows = page.table(f"{name}-chart")
-        heads = page.run("return [...document.getElementById(arguments[0]).tHead.rows[0].cells].map(cell => cell.textContent)",
-                         f"{name}-chart-table")
+        heads = page.run(
+            "return [...document.getElementById(arguments[0]).tHead.rows[0].cells].map(cell => cell.textContent)",
+            f"{name}-chart-table",
+        )
         assert len(rows) == len(labels)
         for label, values in series.items():
             column = f"series-{heads.index(label) - 1}"
             factor = 1 if "calls" in name else 1000
-            assert [row[column] for row in rows] == ["–" if value is None else round(value * factor) for value in values]
+            assert [row[column] for row in rows] == [
+                "–" if value is None else round(value * factor) for value in values
+            ]
         if "calls" in name:
             column = f"series-{heads.index('All folders') - 1}"
-            assert sum(row[column] for row in rows) == sum(sum(values) for label, values in series.items() if label != "Previous period")
+            assert sum(row[column] for row in rows) == sum(
+                sum(values) for label, values in series.items() if label != "Previous period"
+            )
 
 
 def read(content):
@@ -131,17 +148,29 @@ def read(content):
 def test_csv_has_what_is_shown(page, calls):
     first, last = today("UTC") - datetime.timedelta(days=40), today("UTC")
     page.open(TOKEN, **ACME, range=expected.own(first, last), interval="week").figures()
-    chosen = ["Billing", "=Outbound", "a, \"quoted\"\r\nname"]
+    chosen = ["Billing", "=Outbound", 'a, "quoted"\r\nname']
     page.open(TOKEN, **ACME, range=expected.own(first, last), interval="week", folder=chosen).figures()
     name, content = page.download("#csv")
     assert name == f"acme-support-calls-{first}-{last}.csv"
     found = expected.within(calls, first, last, chosen)
     rows = read(content)
-    week = lambda call: call.started_at.date() - datetime.timedelta(days=call.started_at.weekday())  # noqa: E731
+    week = lambda call: call.started_at.date() - datetime.timedelta(days=call.started_at.weekday())
     sums = expected.rows(found, lambda call: (str(week(call)), guarded(call.folder), guarded(call.agent or "")))
-    assert {(row["date"], row["folder"], row["agent_id"]): (row["calls"], row["duration_seconds"], row["avg_duration_seconds"])
-            for row in rows} == {key: (str(count), f"{total / 1000:.3f}".rstrip("0").rstrip("."), f"{average / 1000:.3f}".rstrip("0").rstrip("."))
-                                 for key, (count, total, average) in sums.items()}
+    assert {
+        (row["date"], row["folder"], row["agent_id"]): (
+            row["calls"],
+            row["duration_seconds"],
+            row["avg_duration_seconds"],
+        )
+        for row in rows
+    } == {
+        key: (
+            str(count),
+            f"{total / 1000:.3f}".rstrip("0").rstrip("."),
+            f"{average / 1000:.3f}".rstrip("0").rstrip("."),
+        )
+        for key, (count, total, average) in sums.items()
+    }
 
 
 def test_csv_of_a_table_follows_its_filter_and_order(page, calls):
@@ -153,7 +182,9 @@ def test_csv_of_a_table_follows_its_filter_and_order(page, calls):
     assert [(row["folder"], row["calls"]) for row in read(content)] == [(name, str(count)) for _, name, count in kept]
     for chart in ("calls", "average"):
         name, content = page.download(f"#{chart}-chart-table-csv")
-        assert [row["first_day"] for row in read(content)] == [str(first + datetime.timedelta(days=n)) for n in range(28)]
+        assert [row["first_day"] for row in read(content)] == [
+            str(first + datetime.timedelta(days=n)) for n in range(28)
+        ]
 
 
 def test_names_that_csv_writes_alike_stay_apart(browser, start):
@@ -165,9 +196,12 @@ def test_names_that_csv_writes_alike_stay_apart(browser, start):
     page = Page(browser, start(StatsStub, sums, {TOKEN: None}).url)
     page.open(TOKEN, **ACME, range="20260303-20260303").figures()
     assert {row["name"]: row["calls"] for row in page.table("folders")} == {
-        name: 11 * (place + 1) for place, name in enumerate(names)}
+        name: 11 * (place + 1) for place, name in enumerate(names)
+    }
     assert {row["name"]: row["calls"] for row in page.table("agents")} == {
-        **{name: 10 * (place + 1) for place, name in enumerate(names)}, "no agent": 36}
+        **{name: 10 * (place + 1) for place, name in enumerate(names)},
+        "no agent": 36,
+    }
     page.press("#folders-table .name")
     page.figures()
     assert page.query["folder"] == ["+1"]

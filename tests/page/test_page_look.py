@@ -1,4 +1,5 @@
-"""For everybody's eyes and hands: axe-core finds nothing, a phone's width is enough, paper too; with pictures to look at."""
+"""For everybody's eyes and hands: axe-core finds nothing, a phone's width and paper are enough; with pictures."""
+
 import base64
 import json
 
@@ -19,7 +20,8 @@ def findings(page, axe):
     page.run(axe)
     page.driver.set_script_timeout(60)
     found = page.driver.execute_async_script("""const done = arguments[arguments.length - 1];
-        axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa',
+        axe.run(document, {resultTypes: ['violations'], runOnly: [
+            'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa',
             'best-practice']}).then(result => done(JSON.stringify(result.violations.map(one =>
                 [one.id, one.help, one.nodes.map(node => node.html.slice(0, 200))]))))""")
     return json.loads(found)
@@ -28,14 +30,22 @@ def findings(page, axe):
 STATES = {
     "welcome": lambda page, stub: page.open(),
     "figures": lambda page, stub: page.open(TOKEN, **ACME, range="28d").figures(),
-    "everything": lambda page, stub: (page.open(TOKEN, **ACME, range="quarter", compare="1", agent="007").figures(),
-                                      page.run("document.querySelectorAll('details').forEach(one => { one.open = true })")),
+    "everything": lambda page, stub: (
+        page.open(TOKEN, **ACME, range="quarter", compare="1", agent="007").figures(),
+        page.run("document.querySelectorAll('details').forEach(one => { one.open = true })"),
+    ),
     "own dates": lambda page, stub: page.open(TOKEN, **ACME, range="20260101-20260228", interval="total").figures(),
     "empty": lambda page, stub: page.open(TOKEN, **ACME, range="20200101-20200102").figures(),
-    "loading": lambda page, stub: (stub.gate.clear(), page.open(TOKEN, **ACME, range="20260101-20260228"),
-                                   wait_until(lambda: "rows" in page.text("#progress-text"))),
-    "error": lambda page, stub: (setattr(stub, "refuse", Refused(503, "The statistics are unavailable.", "Ask again.")),
-                                 page.open(TOKEN, **ACME), page.refused()),
+    "loading": lambda page, stub: (
+        stub.gate.clear(),
+        page.open(TOKEN, **ACME, range="20260101-20260228"),
+        wait_until(lambda: "rows" in page.text("#progress-text")),
+    ),
+    "error": lambda page, stub: (
+        setattr(stub, "refuse", Refused(503, "The statistics are unavailable.", "Ask again.")),
+        page.open(TOKEN, **ACME),
+        page.refused(),
+    ),
     "new token": lambda page, stub: (page.open("expired", **ACME), page.refused()),
 }
 
@@ -82,6 +92,14 @@ def test_paper_is_white_and_has_no_controls(page):
     (PICTURES / "print.pdf").write_bytes(pdf)
     assert pdf.startswith(b"%PDF")
     assert page.run("return 'print' in document.documentElement.dataset") is False
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert page.run("return getComputedStyle(document.documentElement).getPropertyValue('--card')") == "#ffffff"
+    assert (
+        page.run("return Chart.getChart(document.getElementById('calls-chart')).options.scales.x.ticks.color")
+        == "#5a607a"
+    )
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run("return getComputedStyle(document.documentElement).getPropertyValue('--card')") != "#ffffff"
     page.browser.command("Emulation.setEmulatedMedia", media="print")
     for selector in ("#controls", "#forget", "#csv", "#folders-table-filter", "#agents-table-csv"):
         assert not page.shows(selector), selector
@@ -96,16 +114,34 @@ def test_everything_is_reached_by_keyboard(page):
     for _ in range(400):
         page.keys(Keys.TAB)
         at = page.run("""const at = document.activeElement; if (at === document.body) return null;
-            const style = getComputedStyle(at); return [at.id || at.dataset.column || at.textContent.trim().slice(0, 30),
+            return [at.id || at.dataset.column || at.textContent.trim().slice(0, 30),
             at.matches(':focus-visible')]""")
         if at is None or reached and at == reached[0]:
             break
         reached.append(at)
     assert all(visible for _, visible in reached)
     names = [name for name, _ in reached]
-    for wanted in ("Skip to the figures", "company", "organization", "token", "range", "interval", "compare", "show", "forget",
-                   "csv", "print", "agent-close", "folders-table-filter", "agents-table-filter", "folders-table-csv", "calls",
-                   "average", "007", "Figures of this chart"):
+    for wanted in (
+        "Skip to the figures",
+        "company",
+        "organization",
+        "token",
+        "range",
+        "interval",
+        "compare",
+        "show",
+        "forget",
+        "csv",
+        "print",
+        "agent-close",
+        "folders-table-filter",
+        "agents-table-filter",
+        "folders-table-csv",
+        "calls",
+        "average",
+        "007",
+        "Figures of this chart",
+    ):
         assert wanted in names, wanted
 
 
@@ -116,7 +152,9 @@ def test_a_chart_is_described_and_has_its_table(page):
         assert canvas.get_attribute("role") == "img"
         assert "A table below has the figures." in canvas.get_attribute("aria-label")
         assert not page.shows(f"#{name}-chart-table")
-        page.run("document.getElementById(arguments[0]).closest('section').querySelector('summary').click()", f"{name}-chart")
+        page.run(
+            "document.getElementById(arguments[0]).closest('section').querySelector('summary').click()", f"{name}-chart"
+        )
         assert page.shows(f"#{name}-chart-table")
 
 

@@ -1,4 +1,5 @@
 """Pictures of the page with a year of a plausible service desk, for docs/ and for people to look at."""
+
 import datetime
 import math
 import random
@@ -10,12 +11,38 @@ from tests.support.processes import PROJECT
 from tests.support.stats_stub import StatsStub, Sums
 
 PICTURES = PROJECT / "target" / "screenshots"
-FOLDERS = {"Billing": 10, "Technical support": 9, "New orders": 7, "Returns": 5, "Outbound": 4, "VIP": 3, "Complaints": 2.5,
-           "Onboarding": 1.5, "القسم التجاري": 2, "Rückfragen": 1.2}
-AGENTS = ["Amara Okafor", "Ben Carter", "Chloé Dubois", "Daniel Meyer", "Elena Rossi", "Farid Haddad", "Grace Lee", "Hiro Tanaka",
-          "Ines Costa", "Jonas Berg", "نورا حداد", "Katya Orlova", "Liam Walsh", "Mei Chen", "Noah Silva", "Olga Novak"]
-WEEK = [1, .95, .9, .92, 1.05, .4, .1]
-SEASONS = [.9, .85, 1, 1.05, 1.1, 1, .8, .75, 1.05, 1.15, 1.3, 1.35]
+FOLDERS = {
+    "Billing": 10,
+    "Technical support": 9,
+    "New orders": 7,
+    "Returns": 5,
+    "Outbound": 4,
+    "VIP": 3,
+    "Complaints": 2.5,
+    "Onboarding": 1.5,
+    "القسم التجاري": 2,
+    "Rückfragen": 1.2,
+}
+AGENTS = [
+    "Amara Okafor",
+    "Ben Carter",
+    "Chloé Dubois",
+    "Daniel Meyer",
+    "Elena Rossi",
+    "Farid Haddad",
+    "Grace Lee",
+    "Hiro Tanaka",
+    "Ines Costa",
+    "Jonas Berg",
+    "نورا حداد",
+    "Katya Orlova",
+    "Liam Walsh",
+    "Mei Chen",
+    "Noah Silva",
+    "Olga Novak",
+]
+WEEK = [1, 0.95, 0.9, 0.92, 1.05, 0.4, 0.1]
+SEASONS = [0.9, 0.85, 1, 1.05, 1.1, 1, 0.8, 0.75, 1.05, 1.15, 1.3, 1.35]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +63,14 @@ def service_desk():
     return sums
 
 
-@pytest.mark.parametrize(("name", "scheme", "size", "state"), [
-    ("page-light", "light", (1280, 1000), {"range": "20261001-20261031", "compare": "1"}),
-    ("page-dark", "dark", (1280, 1000), {"range": "20260101-20261231", "interval": "week", "agent": "Elena Rossi"}),
-    ("page-phone", "light", (390, 1240), {"range": "20261005-20261011"})])
+@pytest.mark.parametrize(
+    ("name", "scheme", "size", "state"),
+    [
+        ("page-light", "light", (1280, 1000), {"range": "20261001-20261031", "compare": "1"}),
+        ("page-dark", "dark", (1280, 1000), {"range": "20260101-20261231", "interval": "week", "agent": "Elena Rossi"}),
+        ("page-phone", "light", (390, 1240), {"range": "20261005-20261011"}),
+    ],
+)
 def test_pictures_are_taken(browser, start, service_desk, name, scheme, size, state):
     page = Page(browser, start(StatsStub, service_desk, {"demo": "acme"}).url)
     browser.look(scheme, *size)

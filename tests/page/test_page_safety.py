@@ -1,4 +1,5 @@
 """The token stays out of addresses, names stay text, nothing of the page comes from elsewhere."""
+
 import datetime
 import re
 
@@ -54,9 +55,26 @@ def test_a_new_tab_has_no_token(page):
         page.driver.switch_to.window(first)
 
 
-AWKWARD = ["<script>document.title='run'</script>", "<img src=x onerror=\"document.title='run'\">", "&lt;", "</td></table>",
-           "\u202eevil", "نورا حداد", "שלום <b>", "javascript:alert(1)", "a" * 300, "__proto__", "constructor", " ", "\u2028",
-           "%2F", "..", "?x=1#y", "C++", "+"]
+AWKWARD = [
+    "<script>document.title='run'</script>",
+    "<img src=x onerror=\"document.title='run'\">",
+    "&lt;",
+    "</td></table>",
+    "\u202eevil",
+    "نورا حداد",
+    "שלום <b>",
+    "javascript:alert(1)",
+    "a" * 300,
+    "__proto__",
+    "constructor",
+    " ",
+    "\u2028",
+    "%2F",
+    "..",
+    "?x=1#y",
+    "C++",
+    "+",
+]
 
 
 @pytest.mark.parametrize("company", ["acme", "<b>&amp; Söhne/1?#"])
@@ -70,7 +88,8 @@ def test_names_are_text_wherever_they_stand(browser, start, company):
     page.open(TOKEN, **state, compare="1").figures()
     for table in ("folders", "agents"):
         assert {row["name"]: row["calls"] for row in page.table(table)} == {
-            name: 100 - number for number, name in enumerate(AWKWARD)}
+            name: 100 - number for number, name in enumerate(AWKWARD)
+        }
     assert page.text("#shown") == f"{company} / <i>o</i>"
     assert list(page.chart("calls")[1])[:7] == AWKWARD[:7]
     assert page.run("return document.querySelectorAll('#results script, #results img, #results b').length") == 0
@@ -109,5 +128,3 @@ def test_the_chart_library_is_the_distributions():
     assert (PAGE / "chart.min.js").is_symlink()
     assert str((PAGE / "chart.min.js").readlink()) == "/usr/share/javascript/chart.js/chart.min.js"
     assert "Chart.js v" in (PAGE / "chart.min.js").read_text()[:200]
-
-

@@ -1,4 +1,5 @@
 """The page's own time: much of an answer is drawn soon, and large tables answer at once."""
+
 import datetime
 import re
 
@@ -19,8 +20,10 @@ def year_of(folders, agents, days=365):
         day = datetime.date(2025, 1, 1) + datetime.timedelta(days=number)
         for folder in range(folders):
             inside = [agent for agent in range(agents) if folder in (agent % folders, (agent + 7) % folders)]
-            lines += [f"{day},folder {folder},{name},{3 + number % 5},{600 + folder}.25,{150}\r\n"
-                      for name in ["", *(f"agent {agent}" for agent in inside)]]
+            lines += [
+                f"{day},folder {folder},{name},{3 + number % 5},{600 + folder}.25,{150}\r\n"
+                for name in ["", *(f"agent {agent}" for agent in inside)]
+            ]
     return "".join(lines)
 
 
@@ -40,13 +43,20 @@ def test_large_tables_sort_filter_and_scroll_without_stalls(page, stub):
     took = {}
     for table in ("folders", "agents"):
         for column in ("name", "calls", "average", "name"):
-            took[f"sort {table} by {column}"] = page.run("""const button = document.querySelector(arguments[0]);
+            took[f"sort {table} by {column}"] = page.run(
+                """const button = document.querySelector(arguments[0]);
                 const start = performance.now(); button.click(); document.body.offsetHeight;
-                return performance.now() - start""", f"#{table}-table button[data-column={column}]")
-        took[f"filter {table}"] = page.run("""const field = document.getElementById(arguments[0]); field.value = '99';
+                return performance.now() - start""",
+                f"#{table}-table button[data-column={column}]",
+            )
+        took[f"filter {table}"] = page.run(
+            """const field = document.getElementById(arguments[0]); field.value = '99';
             const start = performance.now(); field.dispatchEvent(new Event('input')); document.body.offsetHeight;
-            return performance.now() - start""", f"{table}-table-filter")
-    took["scroll"] = page.driver.execute_async_script("""const done = arguments[0]; let last = performance.now(), worst = 0, left = 60;
+            return performance.now() - start""",
+            f"{table}-table-filter",
+        )
+    took["scroll"] = page.driver.execute_async_script("""const done = arguments[0];
+        let last = performance.now(), worst = 0, left = 60;
         const step = now => { worst = Math.max(worst, now - last); last = now; scrollBy(0, 20);
             left -= 1; left ? requestAnimationFrame(step) : done(worst); };
         requestAnimationFrame(now => { last = now; requestAnimationFrame(step); })""")

@@ -1,4 +1,5 @@
 """The page behind real web servers that are configured as docs/page.md prints."""
+
 import http.client
 
 import pytest
@@ -7,8 +8,14 @@ from tests.support.browser import Page
 from tests.support.page_site import ApacheSite, LighttpdSite, PageSite
 from tests.support.processes import PROJECT
 
-TYPES = {"": "text/html", "index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml",
-         "chart.min.js": "text/javascript"}
+TYPES = {
+    "": "text/html",
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "chart.min.js": "text/javascript",
+}
 
 
 @pytest.fixture(params=[PageSite, ApacheSite, LighttpdSite], ids=["nginx", "apache", "lighttpd"])
@@ -43,8 +50,13 @@ def test_the_folder_is_reached_without_its_slash(site):
 
 
 def test_nothing_else_is_served(site):
-    for path in ("/callstats/../nginx.conf", "/callstats/..%2fnginx.conf", "/callstats/nothing.js", "/callstats../nginx.conf",
-                 "/callstats.conf"):
+    for path in (
+        "/callstats/../nginx.conf",
+        "/callstats/..%2fnginx.conf",
+        "/callstats/nothing.js",
+        "/callstats../nginx.conf",
+        "/callstats.conf",
+    ):
         assert ask(site, path)[0] in (400, 403, 404), path
 
 

@@ -1,4 +1,5 @@
 """The page in front of the real worker behind nginx: the same figures, the same errors, and its speed."""
+
 import dataclasses
 import datetime
 import json
@@ -22,7 +23,11 @@ ACME = {"company": "acme", "organization": "support"}
 
 
 def literal(text):
-    return "\\N" if text is None else text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
+    return (
+        "\\N"
+        if text is None
+        else text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +40,28 @@ def worker(cluster, calls):
     # A control character in a name is refused by newer schemas.
     names = {name: name.replace("\r\n", " ") for name in FOLDERS}
     for number, name in enumerate(FOLDERS, 1):
-        database.query("insert into callstats.folder (id, organization_id, name) values (%s, 1, %s)", number, names[name])
+        database.query(
+            "insert into callstats.folder (id, organization_id, name) values (%s, 1, %s)", number, names[name]
+        )
     places = {name: number for number, name in enumerate(FOLDERS, 1)}
-    database.copy("callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)",
-                  [f"1\t{places[call.folder]}\t{literal(call.agent)}\t{call.started_at}\t{call.started_at:%Y-%m-%d}\t{call.duration_ms}\n"
-                   for call in calls if call.company == "acme"])
+    database.copy(
+        "callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)",
+        [
+            "\t".join(
+                (
+                    "1",
+                    str(places[call.folder]),
+                    literal(call.agent),
+                    str(call.started_at),
+                    str(call.started_at.date()),
+                    str(call.duration_ms),
+                )
+            )
+            + "\n"
+            for call in calls
+            if call.company == "acme"
+        ],
+    )
     database.query("analyze callstats.call")
     worker = Worker(database.url)
     worker.calls = [dataclasses.replace(call, folder=names.get(call.folder, call.folder)) for call in calls]
@@ -90,7 +112,8 @@ def test_the_file_is_that_of_the_api(page, site):
     page.open(ROOT_TOKEN, **ACME, range=expected.own(first, last), interval="week").figures()
     request = urllib.request.Request(
         f"{site.url}/stats/acme/support?daterange={expected.own(first, last)}&interval=week&format=csv",
-        headers={"Authorization": f"Bearer {ROOT_TOKEN}"})
+        headers={"Authorization": f"Bearer {ROOT_TOKEN}"},
+    )
     with urllib.request.urlopen(request, timeout=30) as response:
         served = read(response.read())
     shown = read(page.download("#csv")[1])
@@ -99,13 +122,19 @@ def test_the_file_is_that_of_the_api(page, site):
 
 
 def test_errors_are_those_of_the_api(page, site):
-    for token, path in ((ROOT_TOKEN, "nobody/support"), (ROOT_TOKEN, "acme/Support"), (ROOT_TOKEN, "acme/support/<b>none"),
-                        ("not-a-token", "acme/support")):
+    for token, path in (
+        (ROOT_TOKEN, "nobody/support"),
+        (ROOT_TOKEN, "acme/Support"),
+        (ROOT_TOKEN, "acme/support/<b>none"),
+        ("not-a-token", "acme/support"),
+    ):
         company, organization, *folder = path.split("/")
         page.open(token, company=company, organization=organization, folder=folder, range="20260302-20260308")
         title, text, hint = page.refused()
-        request = urllib.request.Request(site.url + "/stats/" + path.replace("<", "%3C").replace(">", "%3E"),
-                                         headers={"Authorization": f"Bearer {token}"})
+        request = urllib.request.Request(
+            site.url + "/stats/" + path.replace("<", "%3C").replace(">", "%3E"),
+            headers={"Authorization": f"Bearer {token}"},
+        )
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, timeout=30)
         answer = json.load(refused.value)
@@ -132,7 +161,8 @@ def test_a_stream_that_breaks_is_never_shown(browser, database, start):
     database.query("""
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) select n, 1, 'folder ' || n from generate_series(1, 20) n;
+        insert into callstats.folder (id, organization_id, name)
+            select n, 1, 'folder ' || n from generate_series(1, 20) n;
         insert into callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)
         select 1, folder, 'agent ' || agent, date '2025-01-01' + day, date '2025-01-01' + day, 1000
         from generate_series(0, 364) day, generate_series(1, 20) folder, generate_series(1, 20) agent;
@@ -176,7 +206,8 @@ def test_a_year_is_on_the_screen_in_two_seconds(browser, database, start, interv
     database.query("""
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) select n, 1, 'folder ' || n from generate_series(0, 19) n;
+        insert into callstats.folder (id, organization_id, name)
+            select n, 1, 'folder ' || n from generate_series(0, 19) n;
         insert into callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)
         select 1, case when n % 2 = 0 then agent % 20 else (agent + 7) % 20 end,
                case when n % 10 < 9 then 'agent ' || agent end, day, day::date, 1000 + n * agent

@@ -1,4 +1,5 @@
 """A real Chromium, and the page as a person at it meets it."""
+
 import json
 import pathlib
 import urllib.parse
@@ -10,9 +11,19 @@ from selenium.webdriver.support.select import Select
 
 from .processes import Folder, wait_until
 
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         "--force-color-profile=srgb", "--hide-scrollbars"]
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--force-color-profile=srgb",
+    "--hide-scrollbars",
+]
 
 
 class Browser:
@@ -24,7 +35,12 @@ class Browser:
         self.downloads.mkdir()
         options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
-        for flag in [*FLAGS, f"--user-data-dir={self.folder / 'profile'}", f"--lang={language}", f"--accept-lang={language}"]:
+        for flag in [
+            *FLAGS,
+            f"--user-data-dir={self.folder / 'profile'}",
+            f"--lang={language}",
+            f"--accept-lang={language}",
+        ]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options)
@@ -35,9 +51,16 @@ class Browser:
 
     def look(self, scheme="light", width=1280, height=900, scale=1):
         """Colour scheme and size of the window."""
-        self.command("Emulation.setEmulatedMedia", media="", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,
-                     mobile=width < 600)
+        self.command(
+            "Emulation.setEmulatedMedia", media="", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
 
     def stop(self):
         self.driver.quit()
@@ -53,7 +76,9 @@ class Page:
     def open(self, entered=None, /, **state):
         """Opens the page with a state in its address, and a token that was entered in this tab before."""
         self.driver.get(self.url + "icon.svg")
-        self.run("sessionStorage.clear(); if (arguments[0]) sessionStorage.setItem('callstats-token', arguments[0])", entered)
+        self.run(
+            "sessionStorage.clear(); if (arguments[0]) sessionStorage.setItem('callstats-token', arguments[0])", entered
+        )
         self.messages()
         self.driver.get(self.url + ("?" + urllib.parse.urlencode(state, doseq=True) if state else ""))
         return self
@@ -65,17 +90,21 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def shows(self, selector):
-        return self.run("return document.querySelector(arguments[0])?.checkVisibility({visibilityProperty: true}) ?? false",
-                        selector)
+        return self.run(
+            "return document.querySelector(arguments[0])?.checkVisibility({visibilityProperty: true}) ?? false",
+            selector,
+        )
 
     def text(self, selector):
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
 
     def figures(self):
         """Waits for an answer that is complete, and for its figures."""
+
         def arrived():
             assert not self.shows("#error"), self.text("#error")
             return self.shows("#results") and not self.shows("#loading")
+
         wait_until(arrived, 30, "the figures are shown")
         return self
 
@@ -92,8 +121,12 @@ class Page:
 
     def enter_day(self, name, day):
         """A date field takes keys in the order of the browser's language; its value is what counts."""
-        self.run("const field = document.getElementById(arguments[0]); field.value = arguments[1];"
-                 "field.dispatchEvent(new Event('change', {bubbles: true}))", name, day)
+        self.run(
+            "const field = document.getElementById(arguments[0]); field.value = arguments[1];"
+            "field.dispatchEvent(new Event('change', {bubbles: true}))",
+            name,
+            day,
+        )
 
     def choose(self, name, value):
         Select(self.find(f"#{name}")).select_by_value(value)
@@ -117,9 +150,12 @@ class Page:
 
     def chart(self, name):
         """Labels, and values by the name of their series."""
-        data = self.run("""const chart = Chart.getChart(document.getElementById(arguments[0]));
+        data = self.run(
+            """const chart = Chart.getChart(document.getElementById(arguments[0]));
             return chart && JSON.stringify([chart.data.labels,
-                chart.data.datasets.map(({label, data}) => [label, [...data]])])""", f"{name}-chart")
+                chart.data.datasets.map(({label, data}) => [label, [...data]])])""",
+            f"{name}-chart",
+        )
         labels, series = json.loads(data)
         return labels, dict(series)
 
@@ -128,11 +164,19 @@ class Page:
         rows = []
         for page in range(pages):
             if page:
-                self.run("[...document.getElementById(arguments[0]).closest('.data-table')"
-                         ".querySelectorAll('.pages button')].at(-1).click()", f"{name}-table")
-            rows += json.loads(self.run("""return JSON.stringify([...document.getElementById(arguments[0]).tBodies[0].rows]
+                self.run(
+                    "[...document.getElementById(arguments[0]).closest('.data-table')"
+                    ".querySelectorAll('.pages button')].at(-1).click()",
+                    f"{name}-table",
+                )
+            rows += json.loads(
+                self.run(
+                    """return JSON.stringify([...document.getElementById(arguments[0]).tBodies[0].rows]
                 .map(row => Object.fromEntries([...row.cells].map(cell => [cell.dataset.column,
-                    'value' in cell.dataset ? Number(cell.dataset.value) : cell.textContent]))))""", f"{name}-table"))
+                    'value' in cell.dataset ? Number(cell.dataset.value) : cell.textContent]))))""",
+                    f"{name}-table",
+                )
+            )
         return rows
 
     def sort(self, table, column):
@@ -144,9 +188,13 @@ class Page:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
         def complete():
-            new = [path for path in set(self.browser.downloads.iterdir()) - before
-                   if not path.name.endswith(".crdownload") and not path.name.startswith(".")]
+            new = [
+                path
+                for path in set(self.browser.downloads.iterdir()) - before
+                if not path.name.endswith(".crdownload") and not path.name.startswith(".")
+            ]
             return new and new[0].stat().st_size and new[0]
+
         file = wait_until(complete, 15, "the file is downloaded")
         return file.name, file.read_bytes()
 
@@ -159,8 +207,11 @@ class Page:
         if whole:
             height = self.run("return document.documentElement.scrollHeight")
             width = self.run("return innerWidth")
-            self.browser.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-                                 mobile=width < 600)
+            self.browser.command(
+                "Emulation.setDeviceMetricsOverride",
+                width=width,
+                height=height,
+                deviceScaleFactor=1,
+                mobile=width < 600,
+            )
         self.driver.save_screenshot(str(path))
-
-

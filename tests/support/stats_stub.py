@@ -1,5 +1,6 @@
 """A server that gives the answers of docs/api.md from calls in memory, and serves the page beside them. It can also do
 what a real service does rarely: fail, pause in the middle of an answer, or cut it."""
+
 import datetime
 import http.server
 import io
@@ -14,16 +15,27 @@ from . import oracle
 from .processes import PROJECT
 
 PAGE = PROJECT / "deploy" / "page"
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
-         ".svg": "image/svg+xml"}
-PAGE_HEADERS = {"Content-Security-Policy": "default-src 'self'", "X-Content-Type-Options": "nosniff",
-                "Referrer-Policy": "no-referrer"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def interval_start(day, interval, first):
     """The first day of the interval that holds the day."""
-    return {"day": day, "week": day - datetime.timedelta(days=day.weekday()), "month": day.replace(day=1),
-            "total": first}[interval]
+    return {
+        "day": day,
+        "week": day - datetime.timedelta(days=day.weekday()),
+        "month": day.replace(day=1),
+        "total": first,
+    }[interval]
 
 
 def guarded(text):
@@ -49,7 +61,15 @@ class Sums:
     def __init__(self, calls=()):
         self.days = {}
         for call in calls:
-            self.add(call.company, call.organization, call.started_at.date(), call.folder, call.agent or "", 1, call.duration_ms)
+            self.add(
+                call.company,
+                call.organization,
+                call.started_at.date(),
+                call.folder,
+                call.agent or "",
+                1,
+                call.duration_ms,
+            )
 
     def add(self, company, organization, day, folder, agent, calls, milliseconds):
         found = self.days.setdefault((company, organization), {}).setdefault((day, folder, agent), [0, 0])
@@ -80,11 +100,16 @@ def entries(rows):
     yield "["
     for number, ((day, folder), agents) in enumerate(groups.items()):
         calls, milliseconds = sum(row[1] for row in agents), sum(row[2] for row in agents)
-        written = ",".join(f'{{"agent_id":{oracle.text(agent)},"calls":{n},"avg_duration_seconds":{average(n, ms)}}}'
-                           for agent, n, ms in agents if agent)
+        written = ",".join(
+            f'{{"agent_id":{oracle.text(agent)},"calls":{n},"avg_duration_seconds":{average(n, ms)}}}'
+            for agent, n, ms in agents
+            if agent
+        )
         listed = f',"agents":[{written}]' if written else ""
-        yield (f'{"," if number else ""}{{"date":"{day:%Y%m%d}","folder":{oracle.text(folder)},"calls":{calls},'
-               f'"avg_duration_seconds":{average(calls, milliseconds)}{listed}}}')
+        yield (
+            f'{"," if number else ""}{{"date":"{day:%Y%m%d}","folder":{oracle.text(folder)},"calls":{calls},'
+            f'"avg_duration_seconds":{average(calls, milliseconds)}{listed}}}'
+        )
     yield "]"
 
 
@@ -99,12 +124,12 @@ class StatsStub:
 
     def __init__(self, sums, tokens, zone="UTC"):
         self.sums, self.tokens, self.zone = sums, tokens, zone
-        self.asked = []            # (path with query, headers) of all requests to the API
-        self.refuse = None         # a Refused, or bytes of an answer that is not the API's
-        self.gone = False          # whether connections end without an answer
-        self.body = None           # CSV to answer with, whatever the question
-        self.cut_after = None      # bytes of a body after which the connection ends
-        self.gate = threading.Event()   # while it is not set, a body pauses after its first half
+        self.asked = []  # (path with query, headers) of all requests to the API
+        self.refuse = None  # a Refused, or bytes of an answer that is not the API's
+        self.gone = False  # whether connections end without an answer
+        self.body = None  # CSV to answer with, whatever the question
+        self.cut_after = None  # bytes of a body after which the connection ends
+        self.gate = threading.Event()  # while it is not set, a body pauses after its first half
         self.gate.set()
         stub = self
 
@@ -144,8 +169,12 @@ class StatsStub:
             try:
                 self.answer(request, path, dict(urllib.parse.parse_qsl(query, keep_blank_values=True)))
             except Refused as refused:
-                self.send(request, refused.status, {"Content-Type": "text/html; charset=utf-8", **refused.headers},
-                          [json.dumps(refused.body)])
+                self.send(
+                    request,
+                    refused.status,
+                    {"Content-Type": "text/html; charset=utf-8", **refused.headers},
+                    [json.dumps(refused.body)],
+                )
         elif path.startswith("/callstats/"):
             self.page(request, urllib.parse.unquote(path.removeprefix("/callstats/")) or "index.html")
         else:
@@ -167,8 +196,12 @@ class StatsStub:
         names = [urllib.parse.unquote(name) for name in path.split("/")[2:]]
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in self.tokens:
-            raise Refused(401, "The token is missing or invalid.", "Send a valid token.",
-                          {"WWW-Authenticate": 'Bearer realm="stats"'})
+            raise Refused(
+                401,
+                "The token is missing or invalid.",
+                "Send a valid token.",
+                {"WWW-Authenticate": 'Bearer realm="stats"'},
+            )
         if self.tokens[token] not in (None, names[0]):
             raise Refused(403, "This token is for another company.", "Use the token of the company in the path.")
         if tuple(names[:2]) not in self.sums.days:
@@ -200,7 +233,7 @@ class StatsStub:
         request.end_headers()
         is_api = request.path.startswith("/stats")
         if is_api and self.cut_after is not None:
-            self.chunk(request, content[:self.cut_after])
+            self.chunk(request, content[: self.cut_after])
             request.close_connection = True
             return
         middle = len(content) // 2 if is_api else 0
