@@ -7,21 +7,25 @@ import pytest
 
 from ..support.processes import PROJECT
 
-LISTED = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True,
-                        text=True, check=True).stdout.split()
+LISTED = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT,
+                        capture_output=True, text=True, check=True).stdout.split()
 FILES = {name for name in LISTED if (PROJECT / name).exists()}
 DOCUMENTS = sorted(name for name in FILES if name.endswith(".md"))
 
 
+def without_fenced_code(name):
+    return re.sub(r"^```.*?^```$", "", (PROJECT / name).read_text(), flags=re.M | re.S)
+
+
 def prose(name):
     """The text without blocks of code."""
-    text = re.sub(r"^```.*?^```$", "", (PROJECT / name).read_text(), flags=re.M | re.S)
+    text = without_fenced_code(name)
     return re.sub(r"(?:^|(?<=\n\n))(?: {4,}.*\n)+", "\n", text)
 
 
 def anchors(name):
     """The anchors of a document's headings, as GitHub and GitLab form them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", (PROJECT / name).read_text(), flags=re.M | re.S), re.M)
+    headings = re.findall(r"^#+ (.+)$", without_fenced_code(name), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

@@ -1,4 +1,4 @@
-"""The table of variables in src/config.rs, as --help prints it, against the man page, the env file and the documents."""
+"""The table of variables in src/config.rs, as --help prints it, against man page, env file and documents."""
 import re
 import subprocess
 
@@ -66,6 +66,6 @@ def test_source_reads_listed_variables_only():
 
 
 def test_man_page_is_formatted_without_warnings():
-    done = subprocess.run(["man", "--warnings", "-l", PROJECT / "deploy" / "callstats.8"], capture_output=True, text=True,
-                          env={"PATH": "/usr/bin:/bin", "MANPAGER": "cat", "LC_ALL": "C.UTF-8"})
+    done = subprocess.run(["man", "--warnings", "-l", PROJECT / "deploy" / "callstats.8"], capture_output=True,
+                          text=True, env={"PATH": "/usr/bin:/bin", "MANPAGER": "cat", "LC_ALL": "C.UTF-8"})
     assert (done.returncode, done.stderr) == (0, "")
