@@ -4,6 +4,7 @@
 //! documentation to it.
 
 use crate::database::{DatabaseUrl, Settings};
+use fastcgi::{AllowedPeers, InvalidPeers, Options};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,12 @@ pub const VARIABLES: &[Variable] = &[
     variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
     variable("CALLSTATS_STATEMENT_TIMEOUT_MS", "30000", "statement timeout in milliseconds"),
     variable("CALLSTATS_DRAIN_MS", "5000", "grace period for requests in flight after SIGTERM"),
+    variable("CALLSTATS_MAX_CONNECTIONS", "10000", "limit of connections from web servers, each with a thread"),
+    variable("CALLSTATS_MAX_PARAMS_BYTES", "1048576", "limit of the parameters of a request"),
+    variable("CALLSTATS_REQUEST_TIMEOUT_MS", "30000", "how long a request may take to arrive"),
+    variable("CALLSTATS_SEND_TIMEOUT_MS", "60000", "how long a web server may read nothing of a response"),
+    variable("CALLSTATS_IDLE_TIMEOUT_MS", "0", "how long a kept connection may be idle; 0: no limit"),
+    variable("FCGI_WEB_SERVER_ADDRS", "", "addresses that may connect over TCP; empty: all"),
     variable("CALLSTATS_SPOOL_DIR", "/var/tmp", "folder for responses that wait for slow clients"),
     variable("CALLSTATS_SPOOL_MAX_BYTES", "1073741824", "limit of all of them together"),
     variable("CALLSTATS_SOCKET", "", "where the worker listens; used by `callstats check` only"),
@@ -70,6 +77,9 @@ pub struct Config {
     pub prefix: String,
     /// `CALLSTATS_DRAIN_MS`.
     pub drain: Duration,
+    /// `CALLSTATS_MAX_CONNECTIONS`, `CALLSTATS_MAX_PARAMS_BYTES`, `CALLSTATS_REQUEST_TIMEOUT_MS`,
+    /// `CALLSTATS_SEND_TIMEOUT_MS`, `CALLSTATS_IDLE_TIMEOUT_MS` and `FCGI_WEB_SERVER_ADDRS`.
+    pub transport: Options,
     /// `CALLSTATS_SPOOL_DIR`.
     pub spool_dir: PathBuf,
     /// `CALLSTATS_SPOOL_MAX_BYTES`.
@@ -94,6 +104,7 @@ impl Config {
             socket: env.path("CALLSTATS_SOCKET"),
             prefix: env.prefix(),
             drain: env.milliseconds("CALLSTATS_DRAIN_MS", 0),
+            transport: env.transport(),
             spool_dir: env.path_or_default("CALLSTATS_SPOOL_DIR"),
             spool_max_bytes: env.number("CALLSTATS_SPOOL_MAX_BYTES", 0, u64::MAX),
         };
@@ -145,6 +156,26 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
     fn milliseconds(&mut self, name: &str, least: u64) -> Duration {
         // PostgreSQL takes its timeouts as signed 32-bit numbers.
         Duration::from_millis(self.number(name, least, i32::MAX.unsigned_abs().into()))
+    }
+
+    fn transport(&mut self) -> Options {
+        let idle = self.milliseconds("CALLSTATS_IDLE_TIMEOUT_MS", 0);
+        Options {
+            max_connections: self.number("CALLSTATS_MAX_CONNECTIONS", 1, 1_000_000),
+            max_params_bytes: self.number("CALLSTATS_MAX_PARAMS_BYTES", 1024, 1 << 30),
+            request_timeout: self.milliseconds("CALLSTATS_REQUEST_TIMEOUT_MS", 1),
+            send_timeout: self.milliseconds("CALLSTATS_SEND_TIMEOUT_MS", 1),
+            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            allowed_peers: self.allowed_peers(),
+            ..Options::default()
+        }
+    }
+
+    fn allowed_peers(&mut self) -> AllowedPeers {
+        self.text("FCGI_WEB_SERVER_ADDRS").parse().unwrap_or_else(|error: InvalidPeers| {
+            self.errors.push(error.to_string());
+            AllowedPeers::all()
+        })
     }
 
     fn prefix(&mut self) -> String {
@@ -201,6 +232,18 @@ mod tests {
         assert_eq!((config.prefix.as_str(), config.database.connections), ("/stats", 8));
         assert_eq!((config.database.wait.as_millis(), config.database.statement_timeout.as_millis()), (2000, 30_000));
         assert_eq!(config.drain.as_millis(), 5000);
+        let transport = config.transport;
+        assert_eq!((transport.max_connections, transport.max_params_bytes), (10_000, 1_048_576));
+        assert_eq!((transport.request_timeout.as_secs(), transport.send_timeout.as_secs()), (30, 60));
+        assert_eq!(transport.idle_timeout, None);
+    }
+
+    #[test]
+    fn an_idle_timeout_of_zero_is_none() {
+        for (text, timeout) in [("0", None), ("1500", Some(Duration::from_millis(1500)))] {
+            let read = config(&[("DATABASE_URL", "host=x"), ("CALLSTATS_IDLE_TIMEOUT_MS", text)]);
+            assert_eq!(read.unwrap().transport.idle_timeout, timeout);
+        }
     }
 
     #[test]
@@ -211,10 +254,16 @@ mod tests {
             ("CALLSTATS_DB_CONNECTIONS", "0"),
             ("CALLSTATS_DB_WAIT_MS", "2s"),
             ("CALLSTATS_STATEMENT_TIMEOUT_MS", "-1"),
+            ("CALLSTATS_MAX_CONNECTIONS", "0"),
+            ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
+            ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"),
+            ("CALLSTATS_SEND_TIMEOUT_MS", "0"),
+            ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
+            ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1, localhost"),
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 6, "{errors:?}");
+        assert_eq!(errors.len(), 12, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
     }

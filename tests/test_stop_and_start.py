@@ -54,7 +54,7 @@ def test_a_drain_has_an_end(cluster, slow, start):
         hasty.process.kill()
         assert hasty.process.wait() == 0
         assert connection.receive_streams()[2] is None
-    assert "1 requests were not finished after 100 ms" in hasty.text()
+    assert "dropped 1 unfinished requests after 100 ms" in hasty.text()
 
 
 def test_a_second_sigterm_ends_at_once(slow):

@@ -41,7 +41,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
         metrics.count(&outcome);
         outcome.completion == Completion::Complete
     };
-    fastcgi::serve(listener, &signals, config.drain, reload, handler)?;
+    fastcgi::serve(listener, &signals, config.transport.clone(), config.drain, reload, handler)?;
     log::info!(target: "callstats", "stopped");
     Ok(())
 }

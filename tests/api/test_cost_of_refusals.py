@@ -70,8 +70,8 @@ def plain(replay_worker):
 
 def check(seconds, plain):
     print(f"{seconds * 1000:.2f} ms, {seconds / plain:.0f} times a small one")
-    # A small one takes some 50 to 100 us. Quadratic work takes a second.
-    assert seconds < 50 * plain
+    # A small one takes some 20 us, so that this is less than 5 ms. Quadratic work takes a second.
+    assert seconds < 200 * plain
 
 
 @pytest.mark.parametrize("case", LARGE)
