@@ -23,6 +23,9 @@ const FOLDER_NAMES: &str = include_str!("sql/folder_names.sql");
 /// The daily totals of all folders of an organization.
 pub const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
 const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
+/// The same over callstats.calls_between(), which exists while a mapping of `callstats adopt` is on.
+pub const ADOPTED_ORGANIZATION_DAYS: &str = include_str!("sql/adopted_organization_days.sql");
+const ADOPTED_FOLDER_DAYS: &str = include_str!("sql/adopted_folder_days.sql");
 
 /// What the operator says about the database.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub struct Connector {
     config: postgres::Config,
     password_file: Option<PathBuf>,
     tls: Option<MakeRustlsConnect>,
+    /// Whether tables are adopted, as the last `scope.sql` saw it, on whatever connection.
+    is_adopted: Arc<AtomicBool>,
 }
 
 impl Connector {
@@ -73,7 +78,7 @@ impl Connector {
         config.keepalives_interval(Duration::from_secs(10));
         config.keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(60));
-        Ok(Self { config, password_file: settings.password_file.clone(), tls })
+        Ok(Self { config, password_file: settings.password_file.clone(), tls, is_adopted: Arc::default() })
     }
 
     /// A new connection without anything around it.
@@ -108,6 +113,7 @@ impl Connector {
             last_used: Instant::now(),
             is_broken: false,
             was_cancelled: Arc::default(),
+            is_adopted: self.is_adopted.clone(),
         })
     }
 }
@@ -138,6 +144,7 @@ pub struct Connection {
     is_broken: bool,
     /// A cancel request was sent. It may arrive late and hit whatever runs then.
     was_cancelled: Arc<AtomicBool>,
+    is_adopted: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -146,6 +153,8 @@ struct Statements {
     folder_names: Option<Statement>,
     organization_days: Option<Statement>,
     folder_days: Option<Statement>,
+    adopted_organization_days: Option<Statement>,
+    adopted_folder_days: Option<Statement>,
 }
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -201,6 +210,8 @@ impl Connection {
         let mut rows = rows(&mut self.client, prepared, SCOPE, &parameters)?;
         let row = rows.next().map_err(|error| classify(&error))?;
         let row = row.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))?;
+        let is_adopted = row.try_get("is_adopted").map_err(|error| classify(&error))?;
+        self.is_adopted.store(is_adopted, Ordering::Relaxed);
         scope_row(&row).map_err(|error| classify(&error))
     }
 
@@ -227,13 +238,10 @@ impl Connection {
         let mut parameters: Vec<Parameter<'_>> =
             vec![(&scope.organization_id, Type::INT4), (&days.first, Type::DATE), (&days.last, Type::DATE)];
         let statements = self.statements.as_mut();
-        let (prepared, text) = match &scope.folder_id {
-            None => (statements.map(|statements| &mut statements.organization_days), ORGANIZATION_DAYS),
-            Some(folder_id) => {
-                parameters.push((folder_id, Type::INT4));
-                (statements.map(|statements| &mut statements.folder_days), FOLDER_DAYS)
-            }
-        };
+        if let Some(folder_id) = &scope.folder_id {
+            parameters.push((folder_id, Type::INT4));
+        }
+        let (prepared, text) = daily_statement(statements, scope, self.is_adopted.load(Ordering::Relaxed));
         let mut rows = rows(&mut self.client, prepared, text, &parameters)?;
         while let Some(row) = rows.next().map_err(|error| classify(&error))? {
             each(daily_total(&row).map_err(|error| classify(&error))?).map_err(StreamError::Receiver)?;
@@ -291,6 +299,22 @@ impl Session for Connection {
                 log::warn!("cannot cancel the statement of a client that disconnected: {}", describe(&error));
             }
         })
+    }
+}
+
+/// Where the statement of daily totals is kept, and its text.
+fn daily_statement(
+    statements: Option<&mut Statements>,
+    scope: Scope,
+    is_adopted: bool,
+) -> (Option<&mut Option<Statement>>, &'static str) {
+    match (scope.folder_id, is_adopted) {
+        (None, false) => (statements.map(|statements| &mut statements.organization_days), ORGANIZATION_DAYS),
+        (Some(_), false) => (statements.map(|statements| &mut statements.folder_days), FOLDER_DAYS),
+        (None, true) => {
+            (statements.map(|statements| &mut statements.adopted_organization_days), ADOPTED_ORGANIZATION_DAYS)
+        }
+        (Some(_), true) => (statements.map(|statements| &mut statements.adopted_folder_days), ADOPTED_FOLDER_DAYS),
     }
 }
 

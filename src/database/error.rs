@@ -73,6 +73,8 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
         return (ConnectionLost, "the statement no longer fits the schema", "run `callstats check`");
     }
     match &code.code()[..2] {
+        // Syntax error or access rule violation: the text of our statements is fixed, so an adopted table has changed.
+        "42" => (NotReady, "an adopted table no longer fits its mapping", "run `callstats adopt status`"),
         // Connection exception, operator intervention (shutdown, start), recovery conflict.
         "08" | "57" | "40" => (ConnectionLost, "lost the database connection", SEE_SERVER_LOG),
         // Resources, and what refuses a login.

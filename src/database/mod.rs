@@ -7,7 +7,7 @@ mod fairness;
 mod pool;
 mod url;
 
-pub use connection::{Connection, Connector, ORGANIZATION_DAYS, Settings};
+pub use connection::{ADOPTED_ORGANIZATION_DAYS, Connection, Connector, ORGANIZATION_DAYS, Settings};
 pub use error::describe;
 pub use pool::{Pool, PoolState};
 pub use url::{DatabaseUrl, Tls};

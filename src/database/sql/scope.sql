@@ -17,7 +17,8 @@ select asker.id as token_company_id,
        case when $5::text is null then
            array(select f.name from callstats.folder f where f.organization_id = organization.id
                  order by f.name collate "C" limit 1001)
-       end as folder_names
+       end as folder_names,
+       to_regprocedure('callstats.calls_between(integer, date, date)') is not null as is_adopted
 from (select) as always
 left join callstats.company asker on asker.token_sha256 = $1::bytea
 left join callstats.company company

@@ -1,0 +1,134 @@
+-- callstats: the objects that adopted tables need. `callstats adopt on` runs this file by itself.
+--
+--   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f adopt.sql
+--
+-- Run schema.sql first. Safe to run again. callstats.calls_between(), which the worker reads while a mapping is on, is
+-- generated from the mappings by `callstats adopt`, and is not here.
+
+begin;
+set local client_min_messages = warning;
+set local search_path = pg_catalog, pg_temp;
+
+-- The mappings that are on. The expressions are SQL over the columns of the relation.
+create table if not exists callstats.source (
+    name text primary key,
+    mapping text not null,
+    added_at timestamptz not null default now(),
+    synced_at timestamptz,
+    searched_at timestamptz,
+    granted text[] not null default '{}',
+    left_out jsonb,
+    constraint source_name_is_simple check (name ~ '^[a-z0-9_-]{1,63}$')
+);
+comment on column callstats.source.mapping is 'TOML, as `callstats adopt on` was given it, without the parts of a preset';
+comment on column callstats.source.synced_at is 'When new names were last looked for';
+comment on column callstats.source.searched_at is 'When they were last looked for in all rows, old ones included';
+comment on column callstats.source.granted is 'Privileges that the worker was given for it: statements that revoke them';
+comment on column callstats.source.left_out is 'Rows of the last days that do not count, by reason';
+
+-- The days of a zone as instants. A date can be interrupted (St. John's went from 00:01 back to 23:01 of the day
+-- before) and can be missing (Apia had no 30 December 2011: an empty range).
+create table if not exists callstats.zone_day (
+    time_zone text collate "C" not null,
+    call_date date not null,
+    starts timestamptz not null,
+    ends timestamptz not null,
+    is_whole boolean not null,
+    primary key (time_zone, call_date) include (starts, ends, is_whole)
+);
+comment on column callstats.zone_day.starts is 'The first instant whose local date it is';
+comment on column callstats.zone_day.ends is 'The first instant after the last one whose local date it is';
+comment on column callstats.zone_day.is_whole is 'Each instant between them has that date';
+
+-- A name as callstats.company, organization and folder can store it: none is "(none)", control characters are "?", and
+-- up to 1000 bytes are kept.
+create or replace function callstats.adopted_name(name text) returns text
+language sql immutable parallel safe as $$
+    select case when name is null or name = '' then '(none)'
+                when octet_length(name) > 1000 then left(regexp_replace(name, '[[:cntrl:]]', '?', 'g'), 250)
+                else regexp_replace(name, '[[:cntrl:]]', '?', 'g') end collate "C"
+$$;
+
+-- Writes the days of a zone from 1970 to 2100, by the changes of clocks that this server knows. Offsets are compared
+-- from day to day; where they differ, the change is found to the second.
+create or replace function callstats.fill_zone_day(zone text) returns void
+language sql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off as $$
+    delete from callstats.zone_day where time_zone = zone;
+    with sampled as (
+        select day, (day at time zone zone) - (day at time zone 'UTC') as utc_offset
+        from generate_series(timestamptz '1969-12-30 00:00Z', timestamptz '2101-01-03 00:00Z', interval '1 day') day
+    ), changed as (
+        select day, utc_offset, lag(utc_offset) over (order by day) as before from sampled
+    ), minutes as (
+        select minute, (minute at time zone zone) - (minute at time zone 'UTC') as utc_offset,
+               lag((minute at time zone zone) - (minute at time zone 'UTC')) over (partition by c.day order by minute)
+                   as before
+        from changed c,
+             generate_series(c.day - interval '1 day', c.day, interval '1 minute') minute
+        where c.utc_offset <> c.before
+    ), seconds as (
+        select second, (second at time zone zone) - (second at time zone 'UTC') as utc_offset,
+               lag((second at time zone zone) - (second at time zone 'UTC')) over (partition by m.minute order by second)
+                   as before
+        from minutes m,
+             generate_series(m.minute - interval '1 minute', m.minute, interval '1 second') second
+        where m.utc_offset <> m.before
+    ), changes as (
+        select second as starts, utc_offset from seconds where utc_offset <> before
+        union all
+        (select day, utc_offset from sampled order by day limit 1)
+    ), stretches as (
+        select starts, lead(starts, 1, timestamptz '2101-01-03 00:00Z') over (order by starts) as ends, utc_offset
+        from changes
+    ), pieces as (
+        select d::date as call_date,
+               greatest(s.starts, (d - s.utc_offset) at time zone 'UTC') as starts,
+               least(s.ends, (d + interval '1 day' - s.utc_offset) at time zone 'UTC') as ends
+        from stretches s,
+             generate_series(date_trunc('day', s.starts at time zone 'UTC' + s.utc_offset),
+                             s.ends at time zone 'UTC' + s.utc_offset, interval '1 day') d
+    ), days as (
+        select call_date, min(starts) as starts, max(ends) as ends, sum(ends - starts) = max(ends) - min(starts) as whole
+        from pieces where starts < ends group by call_date
+    )
+    insert into callstats.zone_day (time_zone, call_date, starts, ends, is_whole)
+    select zone, call_date, starts, ends, whole from days
+    where call_date between date '1970-01-01' and date '2100-12-31'
+    union all
+    select zone, missing::date, gap.ends, gap.ends, true
+    from (select call_date, ends, lead(call_date) over (order by call_date) as next from days) gap,
+         generate_series(gap.call_date + 1, gap.next - 1, interval '1 day') missing
+    where gap.next > gap.call_date + 1;
+$$;
+
+-- The zones in use whose days are missing, or not those of this server any more.
+create or replace function callstats.fill_zone_days(and_compare boolean) returns int
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    zone text;
+    filled int := 0;
+begin
+    for zone in
+        select distinct o.time_zone from callstats.organization o
+        where not exists (select from callstats.zone_day d where d.time_zone = o.time_zone)
+           or and_compare and exists (
+               select from callstats.zone_day d
+               where d.time_zone = o.time_zone and d.starts < d.ends
+                 and ((d.starts at time zone o.time_zone)::date <> d.call_date
+                      or ((d.starts - interval '1 microsecond') at time zone o.time_zone)::date = d.call_date
+                      or ((d.ends - interval '1 microsecond') at time zone o.time_zone)::date <> d.call_date))
+    loop
+        perform callstats.fill_zone_day(zone);
+        filled := filled + 1;
+    end loop;
+    return filled;
+end
+$$;
+
+revoke all on callstats.source, callstats.zone_day from public;
+revoke execute on function callstats.adopted_name(text), callstats.fill_zone_day(text),
+    callstats.fill_zone_days(boolean) from public;
+grant select on callstats.zone_day, callstats.source to callstats_worker;
+grant execute on function callstats.adopted_name(text) to callstats_worker;
+
+commit;
