@@ -1,5 +1,6 @@
 //! Command line to command. Pure.
 
+use crate::admin::adopt;
 use crate::config::VARIABLES;
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -17,6 +18,10 @@ pub enum Command {
     Check {
         json: bool,
         env_file: Option<PathBuf>,
+    },
+    Adopt {
+        action: adopt::Action,
+        database: Option<String>,
     },
     /// Print this text.
     Print(String),
@@ -37,6 +42,9 @@ usage: callstats                    FastCGI worker until SIGTERM, if standard in
        callstats --listen ADDRESS   binds /path/to.sock or host:port, then FastCGI worker
        callstats check [--json] [--env-file FILE]
                                     verifies the installation; exits 0 if all checks pass, else 1
+       callstats adopt try|on [--database URL] [--preset NAME] [--KEY VALUE]... [FILE]
+                                    reads a table of calls that exists already, in place; FILE is TOML
+       callstats adopt off [NAME] | status | sync [--full]  [--database URL]
        callstats --version | --help
 ";
 
@@ -61,6 +69,7 @@ fn command(is_listening: bool, parser: &mut lexopt::Parser) -> Result<Command, l
         }
         Some(Long("help") | Short('h')) => Command::Print(help()),
         Some(Value(word)) if word == "check" => return check(parser),
+        Some(Value(word)) if word == "adopt" => return adopt(parser),
         Some(other) => return Err(other.unexpected()),
     };
     match parser.next()? {
@@ -82,6 +91,34 @@ fn check(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
     Ok(Command::Check { json, env_file })
 }
 
+fn adopt(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
+    use lexopt::prelude::*;
+    let Some(Value(word)) = parser.next()? else { return Err("adopt needs try, on, off, status or sync".into()) };
+    let takes_mapping = word == "try" || word == "on";
+    let (mut database, mut file, mut options, mut full) = (None, None, Vec::new(), false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("database") => database = Some(parser.value()?.string()?),
+            Long("full") if word == "sync" => full = true,
+            Long(key) if takes_mapping => {
+                let key = key.replace('-', "_");
+                options.push((key, parser.value()?.string()?));
+            }
+            Value(value) if file.is_none() && (takes_mapping || word == "off") => file = Some(value),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let action = match word.to_str() {
+        Some("try") => adopt::Action::Try { file: file.map(PathBuf::from), options },
+        Some("on") => adopt::Action::On { file: file.map(PathBuf::from), options },
+        Some("off") => adopt::Action::Off { name: file.map(|name| name.string()).transpose()? },
+        Some("status") => adopt::Action::Status,
+        Some("sync") => adopt::Action::Sync { full },
+        _ => return Err("adopt needs try, on, off, status or sync".into()),
+    };
+    Ok(Command::Adopt { action, database })
+}
+
 fn help() -> String {
     let width = VARIABLES.iter().map(|variable| variable.name.len()).max().unwrap_or_default();
     let mut help = format!("{USAGE}\nEnvironment (callstats(8) has more about each):\n");
@@ -89,6 +126,10 @@ fn help() -> String {
         let default = if variable.default.is_empty() { String::new() } else { format!(" ({})", variable.default) };
         // Writing to a string cannot fail.
         let _ = writeln!(help, "  {:width$}  {}{default}", variable.name, variable.summary);
+    }
+    help.push_str("\nKeys of a mapping, as options of adopt or in its file:\n");
+    for (key, meaning) in adopt::KEYS {
+        let _ = writeln!(help, "  {key:14}{meaning}");
     }
     help
 }

@@ -1,7 +1,7 @@
 //! The executable: reads how it was started, does that, and turns the result into an exit code. Touches the
 //! environment, standard input, output and error.
 
-use callstats::admin::{self, check};
+use callstats::admin::{self, adopt, check};
 use callstats::cli::{self, Command, Start};
 use callstats::config::Config;
 use callstats::database::Connector;
@@ -78,6 +78,15 @@ fn run() -> Result<(), Failure> {
             if is_complete { Ok(()) } else { Err(Failure::Reported) }
         }
         Command::Check { json, env_file } => run_check(json, env_file.as_deref()),
+        Command::Adopt { action, database } => {
+            adopt::run(&action, database.as_deref(), &mut io::stdout().lock()).map_err(|error| {
+                eprintln!("callstats: {}", error.message);
+                if !error.hint.is_empty() {
+                    eprintln!("Hint: {}", error.hint);
+                }
+                Failure::Reported
+            })
+        }
         Command::Print(text) => {
             let printed = io::stdout().write_all(text.as_bytes());
             printed.map_err(|error| Failure::Io("write to standard output".into(), error))

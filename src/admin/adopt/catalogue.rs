@@ -1,0 +1,125 @@
+//! What the database knows of a mapping: the types of its expressions and the columns that they read. Touches the
+//! database; nothing of it remains, because the caller rolls back to a savepoint.
+
+use crate::admin::adopt::mapping::{Error, Mapping};
+use crate::admin::adopt::sql;
+use crate::admin::adopt::types::{Column, Resolved, resolve};
+use crate::database::describe;
+use postgres::Transaction;
+
+const COLUMNS: &str = "
+    select a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null),
+           quote_ident(n.nspname) || '.' || quote_ident(c.collname), coalesce(c.collisdeterministic, true)
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_type t on t.oid = a.atttypid
+    left join pg_catalog.pg_collation c on c.oid = a.attcollation
+    left join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+    where a.attrelid = 'pg_temp.callstats_probe'::regclass and a.attnum > 0";
+
+/// The tables and columns that the worker has to read, as statements of GRANT and REVOKE without their verb.
+const PRIVILEGES: &str = "
+    select quote_ident(n.nspname), quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+           string_agg(distinct quote_ident(a.attname), ', '),
+           has_schema_privilege('callstats_worker', n.oid, 'usage'),
+           has_table_privilege('callstats_worker', c.oid, 'select')
+               or coalesce(bool_and(has_column_privilege('callstats_worker', c.oid, a.attnum, 'select')), false)
+    from pg_catalog.pg_depend d
+    join pg_catalog.pg_rewrite r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
+    join pg_catalog.pg_class c on d.refclassid = 'pg_catalog.pg_class'::regclass and c.oid = d.refobjid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0
+    where r.ev_class = 'pg_temp.callstats_probe'::regclass and c.oid <> r.ev_class
+    group by n.oid, n.nspname, c.oid, c.relname";
+
+/// A relation that the mapping reads.
+#[derive(Debug, Clone)]
+pub struct Used {
+    pub schema: String,
+    pub relation: String,
+    /// None: no column is known, so the whole relation is.
+    pub columns: Option<String>,
+    pub schema_is_granted: bool,
+    pub is_granted: bool,
+}
+
+impl Used {
+    /// The privileges that the worker lacks, as what follows GRANT or REVOKE up to TO or FROM.
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.schema_is_granted {
+            missing.push(format!("usage on schema {}", self.schema));
+        }
+        if !self.is_granted {
+            let columns = self.columns.as_ref().map(|columns| format!(" ({columns})")).unwrap_or_default();
+            missing.push(format!("select{columns} on {}", self.relation));
+        }
+        missing
+    }
+}
+
+/// A mapping with its types, and what it reads.
+#[derive(Debug)]
+pub struct Found {
+    pub source: Resolved,
+    pub used: Vec<Used>,
+}
+
+/// Looks up what a mapping's expressions give. A plain name of a relation is qualified, because the worker has another
+/// search path; names in a join or a sub-select have to be qualified by the operator.
+pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Result<Found, Error> {
+    let mut savepoint = transaction.savepoint("probe").map_err(failed)?;
+    if let Some(name) = qualified(&mut savepoint, mapping.expression("relation"))? {
+        mapping.set("relation", name);
+    }
+    savepoint.batch_execute("set local search_path = pg_catalog, pg_temp").map_err(failed)?;
+    savepoint.batch_execute(&sql::probe(&mapping)).map_err(|error| {
+        Error::new(
+            format!("the mapping {} does not fit: {}", mapping.name(), describe(&error)),
+            "correct the expressions; in a join or a sub-select, write schema.table",
+        )
+    })?;
+    let mut columns = Vec::new();
+    for row in savepoint.query(COLUMNS, &[]).map_err(failed)? {
+        columns.push(Column {
+            key: row.try_get(0).map_err(failed)?,
+            type_name: row.try_get(1).map_err(failed)?,
+            collation: row.try_get(2).map_err(failed)?,
+            is_deterministic: row.try_get(3).map_err(failed)?,
+        });
+    }
+    let mut used = Vec::new();
+    for row in savepoint.query(PRIVILEGES, &[]).map_err(failed)? {
+        used.push(Used {
+            schema: row.try_get(0).map_err(failed)?,
+            relation: row.try_get(1).map_err(failed)?,
+            columns: row.try_get(2).map_err(failed)?,
+            schema_is_granted: row.try_get(3).map_err(failed)?,
+            is_granted: row.try_get(4).map_err(failed)?,
+        });
+    }
+    savepoint.rollback().map_err(failed)?;
+    Ok(Found { source: resolve(mapping, &columns)?, used })
+}
+
+/// The qualified name, if the text is the name of a relation that exists.
+fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option<String>, Error> {
+    let is_name = |character: char| character.is_alphanumeric() || matches!(character, '_' | '.' | '"' | '$');
+    if !relation.trim().chars().all(is_name) {
+        return Ok(None);
+    }
+    let row = transaction
+        .query_opt(
+            "select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
+            &[&relation.trim()],
+        )
+        .map_err(failed)?;
+    row.map(|row| row.try_get(0).map_err(failed)).transpose()
+}
+
+/// An error of the database in the middle of a command.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub fn failed(error: postgres::Error) -> Error {
+    let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default().to_owned();
+    Error::new(describe(&error), hint)
+}

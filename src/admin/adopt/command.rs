@@ -1,0 +1,337 @@
+//! The flow of `callstats adopt`. Touches the database and standard output. Each action is one transaction: all of it
+//! happens, or nothing; `try` rolls everything back.
+
+use crate::admin::adopt::catalogue::{Found, Used, failed, look_up};
+use crate::admin::adopt::connect::connect;
+use crate::admin::adopt::mapping::{Error, Mapping};
+use crate::admin::adopt::types::Resolved;
+use crate::admin::adopt::{report, sql};
+use postgres::{Client, Transaction};
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The file without its own transaction, because it runs inside ours.
+const OBJECTS: &str = include_str!("../../../deploy/adopt.sql");
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    Try { file: Option<PathBuf>, options: Vec<(String, String)> },
+    On { file: Option<PathBuf>, options: Vec<(String, String)> },
+    /// None: all mappings.
+    Off { name: Option<String> },
+    Status,
+    Sync { full: bool },
+}
+
+/// Does it. The lines that say what was done go to `out`.
+pub fn run(action: &Action, database: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
+    let mut text = String::new();
+    let done = act(action, database, &mut text);
+    out.write_all(text.as_bytes()).map_err(|error| Error::new(format!("cannot write the report: {error}"), ""))?;
+    done
+}
+
+fn act(action: &Action, database: Option<&str>, out: &mut String) -> Result<(), Error> {
+    let mapping = match action {
+        Action::Try { file, options } | Action::On { file, options } => Some(read(file.as_deref(), options)?),
+        _ => None,
+    };
+    let mut client = connect(database)?;
+    require_schema(&mut client)?;
+    // A plan of a function is compiled for longer than it runs.
+    client.batch_execute("set jit = off; set client_min_messages = warning").map_err(failed)?;
+    let mut transaction = client.transaction().map_err(failed)?;
+    transaction
+        .batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))")
+        .map_err(failed)?;
+    match (action, mapping) {
+        (Action::Try { .. }, Some(mapping)) => {
+            install(&mut transaction)?;
+            let found = look_up(&mut transaction, mapping)?;
+            report::found(&mut transaction, &found, out)?;
+            let created = switch_on(&mut transaction, &found.source)?;
+            report::names(created, out);
+            report::plans(&mut transaction, &found.source, out)?;
+            transaction.rollback().map_err(failed)?;
+            let _ = writeln!(out, "Nothing was changed. `callstats adopt on` with the same arguments adopts the table.");
+            Ok(())
+        }
+        (Action::On { .. }, Some(mapping)) => {
+            install(&mut transaction)?;
+            remove_old_scripts(&mut transaction, out)?;
+            let found = look_up(&mut transaction, mapping)?;
+            refuse_twice(&mut transaction, &found)?;
+            let created = switch_on(&mut transaction, &found.source)?;
+            grant(&mut transaction, found.source.mapping.name(), &found.used)?;
+            transaction.commit().map_err(failed)?;
+            let mapping = &found.source.mapping;
+            let _ = writeln!(out, "{} is on: {} is read in place.", mapping.name(), mapping.expression("relation"));
+            report::names(created, out);
+            let _ = writeln!(
+                out,
+                "New names appear when `callstats adopt sync` runs; callstats-sync.timer runs it each minute."
+            );
+            Ok(())
+        }
+        (Action::Off { name }, _) => off(transaction, name.as_deref(), out),
+        (Action::Status, _) => report::status(&mut transaction, out),
+        (Action::Sync { full }, _) => sync(transaction, *full, out),
+        (Action::Try { .. } | Action::On { .. }, None) => Err(Error::new("no mapping was read", "")),
+    }
+}
+
+fn read(file: Option<&Path>, options: &[(String, String)]) -> Result<Mapping, Error> {
+    let text = file.map(std::fs::read_to_string).transpose().map_err(|error| {
+        Error::new(
+            format!("cannot read the mapping {}: {error}", file.unwrap_or(Path::new("")).display()),
+            "name a TOML file that this user can read",
+        )
+    })?;
+    Mapping::read(text.as_deref(), options)
+}
+
+fn require_schema(client: &mut Client) -> Result<(), Error> {
+    let row = client.query_one("select to_regclass('callstats.schema_version') is not null", &[]).map_err(failed)?;
+    if row.try_get(0).map_err(failed)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        "the schema callstats does not exist in this database",
+        crate::admin::installed::psql("schema.sql"),
+    ))
+}
+
+fn install(transaction: &mut Transaction<'_>) -> Result<(), Error> {
+    let body = OBJECTS.split_once("\nbegin;\n").map_or(OBJECTS, |(_, body)| body);
+    let body = body.rsplit_once("\ncommit;").map_or(body, |(body, _)| body);
+    transaction.batch_execute(body).map_err(failed)?;
+    transaction.batch_execute("set local search_path to default").map_err(failed)
+}
+
+/// Whether `adopt on` was ever used here.
+pub fn is_installed(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
+    let row =
+        transaction.query_one("select to_regclass('callstats.source') is not null", &[]).map_err(failed)?;
+    row.try_get(0).map_err(failed)
+}
+
+/// The scripts of earlier versions put a view over the site's table in the place of callstats.call_source. It pins that
+/// table, and its calls would count twice.
+fn remove_old_scripts(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(), Error> {
+    let row = transaction
+        .query_one(
+            "select exists (select from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid
+                            where d.classid = 'pg_catalog.pg_rewrite'::regclass
+                              and r.ev_class = to_regclass('callstats.call_source')
+                              and d.refobjid = to_regclass('callstats.adopted'))",
+            &[],
+        )
+        .map_err(failed)?;
+    if !row.try_get::<_, bool>(0).map_err(failed)? {
+        return Ok(());
+    }
+    transaction
+        .batch_execute(
+            "drop view callstats.call_source;
+             drop function if exists callstats.adopt_names();
+             drop view callstats.adopted;
+             create view callstats.call_source as
+                 select organization_id, call_date, folder_id, agent_id, 1 as calls, duration_ms from callstats.call;
+             grant select on callstats.call_source to callstats_worker",
+        )
+        .map_err(failed)?;
+    out.push_str("The view of the old adoption script was removed; callstats.call_source reads callstats.call again.\n");
+    Ok(())
+}
+
+/// A view that the site put in the place of callstats.call_source may read the same table.
+fn refuse_twice(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
+    let relations: Vec<&str> = found.used.iter().map(|used| used.relation.as_str()).collect();
+    let row = transaction
+        .query_opt(
+            "select c.oid::regclass::text from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid
+             join pg_catalog.pg_class c on c.oid = d.refobjid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+             where d.classid = 'pg_catalog.pg_rewrite'::regclass
+               and r.ev_class = to_regclass('callstats.call_source')
+               and quote_ident(n.nspname) || '.' || quote_ident(c.relname) = any($1) limit 1",
+            &[&relations],
+        )
+        .map_err(failed)?;
+    let Some(row) = row else { return Ok(()) };
+    let name: String = row.try_get(0).map_err(failed)?;
+    Err(Error::new(
+        format!("callstats.call_source is a view over {name}, so its calls would count twice"),
+        "drop view callstats.call_source and run schema.sql again, which creates it over callstats.call",
+    ))
+}
+
+/// Stores a mapping, creates the names, and puts it behind the answers.
+fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u64; 3], Error> {
+    let mapping = &source.mapping;
+    transaction
+        .execute(
+            "insert into callstats.source (name, mapping) values ($1, $2)
+             on conflict (name) do update set mapping = excluded.mapping",
+            &[&mapping.name(), &mapping.to_toml()],
+        )
+        .map_err(failed)?;
+    let created = create_names(transaction, source, "true")?;
+    transaction.execute("select callstats.fill_zone_days(false)", &[]).map_err(failed)?;
+    note(transaction, source, true)?;
+    generate(transaction)?;
+    Ok(created)
+}
+
+/// Reads the mappings that are on.
+fn sources(transaction: &mut Transaction<'_>) -> Result<Vec<Found>, Error> {
+    let rows = transaction.query("select mapping from callstats.source order by name", &[]).map_err(failed)?;
+    let mut sources = Vec::new();
+    for row in rows {
+        let text: String = row.try_get(0).map_err(failed)?;
+        sources.push(look_up(transaction, Mapping::read(Some(&text), &[])?)?);
+    }
+    Ok(sources)
+}
+
+/// Writes the function that the worker reads; without a mapping there is none, and the worker reads call_source.
+fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
+    let sources: Vec<Resolved> = sources(transaction)?.into_iter().map(|found| found.source).collect();
+    let text = if sources.is_empty() {
+        "drop function if exists callstats.calls_between(int, date, date)".to_owned()
+    } else {
+        sql::calls_between(&sources)
+    };
+    transaction.batch_execute(&text).map_err(failed)
+}
+
+fn create_names(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<[u64; 3], Error> {
+    let [companies, organizations, folders] = sql::names(source, condition);
+    let (table, companies) = companies.split_once("; ").unwrap_or(("", &companies));
+    transaction.batch_execute("drop table if exists pg_temp.callstats_names").map_err(failed)?;
+    transaction.execute(table, &[]).map_err(failed)?;
+    let companies = transaction.execute(companies, &[]).map_err(failed)?;
+    let is_new: bool = transaction
+        .query_one(
+            "select exists (select from callstats_names n where not exists (
+                 select from callstats.organization o join callstats.company c on c.id = o.company_id
+                 where c.short_name = n.company and o.short_name = n.organization))",
+            &[],
+        )
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
+    if is_new && source.mapping.get("time_zone").is_none() {
+        return Err(Error::new(
+            format!("the mapping {} has organizations that do not exist yet, and no time_zone", source.mapping.name()),
+            "give the zone of new organizations, such as --time_zone Europe/Berlin",
+        ));
+    }
+    let organizations = transaction.execute(&organizations, &[]).map_err(failed)?;
+    let folders = transaction.execute(&folders, &[]).map_err(failed)?;
+    Ok([companies, organizations, folders])
+}
+
+/// Gives the worker what the mapping reads, and notes what it did not have before.
+fn grant(transaction: &mut Transaction<'_>, name: &str, used: &[Used]) -> Result<(), Error> {
+    let missing: Vec<String> = used.iter().flat_map(Used::missing).collect();
+    for privilege in &missing {
+        transaction.batch_execute(&format!("grant {privilege} to callstats_worker")).map_err(|error| {
+            Error::new(
+                failed(error).message,
+                format!("let the owner run: grant {privilege} to callstats_worker; then run this again"),
+            )
+        })?;
+    }
+    let revocations: Vec<String> =
+        missing.iter().map(|privilege| format!("revoke {privilege} from callstats_worker")).collect();
+    transaction
+        .execute(
+            "update callstats.source set granted = array(select distinct unnest(granted || $2::text[])) where name = $1",
+            &[&name, &revocations],
+        )
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn note(transaction: &mut Transaction<'_>, source: &Resolved, full: bool) -> Result<(), Error> {
+    let counts = report::left_out(transaction, source, &source.start.is_recent("t.start"))?;
+    let pairs: serde_json::Map<String, serde_json::Value> =
+        sql::REASONS.iter().zip(counts).map(|(reason, count)| ((*reason).to_owned(), count.into())).collect();
+    transaction
+        .execute(
+            "update callstats.source set synced_at = now(), left_out = $2::text::jsonb,
+                    searched_at = case when $3 then now() else searched_at end where name = $1",
+            &[&source.mapping.name(), &serde_json::Value::Object(pairs).to_string(), &full],
+        )
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -> Result<(), Error> {
+    if !is_installed(&mut transaction)? {
+        out.push_str("No mapping is on.\n");
+        return Ok(());
+    }
+    let rows = transaction
+        .query("delete from callstats.source where name = coalesce($1, name) returning name, granted", &[&name])
+        .map_err(failed)?;
+    let mut revocations = Vec::new();
+    for row in &rows {
+        let _ = writeln!(out, "{} is off; its names stay.", row.try_get::<_, String>(0).map_err(failed)?);
+        revocations.extend(row.try_get::<_, Vec<String>>(1).map_err(failed)?);
+    }
+    if rows.is_empty() {
+        let _ = writeln!(out, "{} is not on.", name.unwrap_or("No mapping"));
+    }
+    for revocation in revocations {
+        // Of a table that was dropped there is nothing to revoke.
+        let mut savepoint = transaction.savepoint("revoke").map_err(failed)?;
+        if savepoint.batch_execute(&revocation).is_ok() {
+            savepoint.commit().map_err(failed)?;
+        }
+    }
+    let rest = sources(&mut transaction);
+    match rest {
+        Ok(rest) => {
+            for found in &rest {
+                grant(&mut transaction, found.source.mapping.name(), &found.used)?;
+            }
+            generate(&mut transaction)?;
+        }
+        Err(error) => return Err(error),
+    }
+    transaction.commit().map_err(failed)
+}
+
+/// Creates new names: those of the last days, and once a day those of all rows. Follows what the site did to its table.
+fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Result<(), Error> {
+    if !is_installed(&mut transaction)? {
+        out.push_str("No mapping is on.\n");
+        return Ok(());
+    }
+    install(&mut transaction)?;
+    let due: Vec<String> = transaction
+        .query(
+            "select name from callstats.source where $1 or searched_at is null or searched_at < now() - interval '1 day'",
+            &[&full],
+        )
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(failed)?;
+    let all = sources(&mut transaction)?;
+    for found in &all {
+        let source = &found.source;
+        let is_full = due.iter().any(|name| name == source.mapping.name());
+        let condition = if is_full { "true".to_owned() } else { source.start.is_recent("t.start") };
+        let created = create_names(&mut transaction, source, &condition)?;
+        note(&mut transaction, source, is_full)?;
+        grant(&mut transaction, source.mapping.name(), &found.used)?;
+        if created.iter().sum::<u64>() > 0 || full {
+            let _ = write!(out, "{}: ", source.mapping.name());
+            report::names(created, out);
+        }
+    }
+    transaction.execute("select callstats.fill_zone_days($1)", &[&!due.is_empty()]).map_err(failed)?;
+    generate(&mut transaction)?;
+    transaction.commit().map_err(failed)
+}

@@ -1,0 +1,294 @@
+//! What `adopt try` and `adopt status` print. Touches the database, reading.
+
+use crate::admin::adopt::catalogue::{Found, failed};
+use crate::admin::adopt::command::is_installed;
+use crate::admin::adopt::mapping::Error;
+use crate::admin::adopt::sql::{self, REASONS};
+use crate::admin::adopt::types::{Resolved, literal};
+use crate::database::ADOPTED_ORGANIZATION_DAYS;
+use postgres::{SimpleQueryMessage, Transaction};
+use std::fmt::Write;
+
+/// Rows that do not count, in the order of [`REASONS`], of those that a condition on `t.start` selects.
+pub fn left_out(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<Vec<i64>, Error> {
+    let row = transaction.query_one(&sql::left_out(source, condition), &[]).map_err(failed)?;
+    (0..REASONS.len()).map(|at| row.try_get(at).map_err(failed)).collect()
+}
+
+/// What is in the table.
+pub fn found(transaction: &mut Transaction<'_>, found: &Found, out: &mut String) -> Result<(), Error> {
+    let source = &found.source;
+    let mapping = &source.mapping;
+    line(out, "mapping", &format!("{}: {}", mapping.name(), mapping.expression("relation")));
+    if let Some(about) = mapping.get("about") {
+        line(out, "what counts", about.trim());
+    }
+    line(out, "start", &format!("read as {:?}", source.start));
+    let row = transaction.query_one(&sql::left_out(source, "true"), &[]).map_err(failed)?;
+    let rows: i64 = row.try_get(REASONS.len()).map_err(failed)?;
+    line(out, "rows", &rows.to_string());
+    for (at, reason) in REASONS.iter().enumerate() {
+        let count: i64 = row.try_get(at).map_err(failed)?;
+        if count > 0 {
+            line(out, "  left out", &format!("{count}: {reason}"));
+        }
+    }
+    calls(transaction, source, out)?;
+    clocks(transaction, source, out)
+}
+
+fn calls(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
+    let calls = sql::calls(source, source.mapping.expression("relation"), "true");
+    let row = transaction
+        .query_one(
+            &format!(
+                "select count(*), coalesce(sum(legs), 0)::bigint, coalesce(max(legs), 0)::bigint,
+                        coalesce(round(avg(ms) / 1000, 3), 0)::text, count(agent), count(distinct agent),
+                        count(*) filter (where coalesce(folder, '') = ''),
+                        count(*) filter (where coalesce(organization, '') = ''),
+                        count(distinct folder), count(distinct (company, organization))
+                 from ({calls}) c"
+            ),
+            &[],
+        )
+        .map_err(failed)?;
+    let number = |at: usize| row.try_get::<_, i64>(at).map_err(failed);
+    let (total, legs, most) = (number(0)?, number(1)?, number(2)?);
+    let average: String = row.try_get(3).map_err(failed)?;
+    line(out, "calls", &total.to_string());
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    let each = if total == 0 { 0.0 } else { legs as f64 / total as f64 };
+    line(out, "rows for each call", &format!("{each:.2} on average, up to {most}"));
+    line(out, "average duration", &format!("{average} s"));
+    let (with_agent, agents) = (number(4)?, number(5)?);
+    line(out, "agents", &format!("{agents}, in {with_agent} calls"));
+    if with_agent > 20 && agents * 2 > with_agent {
+        line(out, "  WARNING", "nearly each call has an agent of its own, so the expression of agent is probably wrong");
+    }
+    line(out, "organizations", &format!("{}; {} calls have none and are in (none)", number(9)?, number(7)?));
+    line(out, "folders", &format!("{}; {} calls have none and are in (none)", number(8)?, number(6)?));
+    Ok(())
+}
+
+/// Calls by local day and hour where a wrong zone would show: around midnight, on the last days and where clocks change.
+fn clocks(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
+    let zone = literal(source.mapping.get("time_zone").unwrap_or("UTC"));
+    let calls = sql::calls(source, source.mapping.expression("relation"), "true");
+    let date = source.start.date("c.start", &zone);
+    let changes = format!(
+        "select d::date from generate_series(timestamp '2015-01-01', localtimestamp, interval '1 day') d
+         where (d at time zone {zone}) + interval '24 hours' <> ((d + interval '1 day') at time zone {zone})"
+    );
+    let rows = transaction
+        .query(
+            &format!(
+                "with by_day as (select {date} as day, count(*) as calls, min(c.start)::text as first,
+                                        max(c.start)::text as last from ({calls}) c group by 1),
+                      changes as ({changes})
+                 select to_char(day, 'YYYY-MM-DD'), calls, first, last, day in (select * from changes)
+                 from by_day
+                 where day in (select day from by_day order by day desc limit 3)
+                    or exists (select from changes ch(day) where abs(ch.day - by_day.day) <= 1
+                               and ch.day > (select max(day) from by_day) - 400)
+                 order by day"
+            ),
+            &[],
+        )
+        .map_err(failed)?;
+    for row in rows {
+        let text = |at: usize| row.try_get::<_, String>(at).map_err(failed);
+        let calls: i64 = row.try_get(1).map_err(failed)?;
+        let change = if row.try_get(4).map_err(failed)? { "; clocks change" } else { "" };
+        line(
+            out,
+            &format!("  {}", text(0)?),
+            &format!("{calls} calls, from {} to {}{change}", text(2)?, text(3)?),
+        );
+    }
+    Ok(())
+}
+
+/// How many names were created.
+pub fn names([companies, organizations, folders]: [u64; 3], out: &mut String) {
+    let text = format!("{companies} companies, {organizations} organizations, {folders} folders");
+    line(out, "new names", &text);
+}
+
+/// The plans and times of the worker's statement for the organization with the most calls, and advice about an index.
+pub fn plans(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
+    let calls = sql::calls(source, source.mapping.expression("relation"), "true");
+    let date = source.start.date("a.start", "o.time_zone");
+    let row = transaction
+        .query_opt(
+            &format!(
+                "select o.id, to_char(max({date}), 'YYYY-MM-DD') from ({calls}) a
+                 join callstats.company c on c.short_name = callstats.adopted_name(a.company)
+                 join callstats.organization o
+                   on o.company_id = c.id and o.short_name = callstats.adopted_name(a.organization)
+                 group by o.id order by count(*) desc limit 1"
+            ),
+            &[],
+        )
+        .map_err(failed)?;
+    let Some(row) = row else { return Ok(()) };
+    let organization: i32 = row.try_get(0).map_err(failed)?;
+    let last: String = row.try_get(1).map_err(failed)?;
+    transaction
+        .batch_execute(&format!(
+            "set local plan_cache_mode = force_generic_plan;
+             prepare callstats_try (int, date, date) as {ADOPTED_ORGANIZATION_DAYS}"
+        ))
+        .map_err(failed)?;
+    let mut reads_all = false;
+    for (name, days) in [("a day", 0), ("a month", 29), ("a year", 364)] {
+        let plan = explain(transaction, &format!("({organization}, date '{last}' - {days}, '{last}')"))?;
+        let milliseconds = plan.pointer("/0/Execution Time").and_then(serde_json::Value::as_f64).unwrap_or_default();
+        let mut scans = Vec::new();
+        relations(&plan, &mut scans);
+        if days == 0 {
+            reads_all = scans.iter().any(|(node, _)| node == "Seq Scan");
+        }
+        let scans: Vec<String> = scans.into_iter().map(|(node, name)| format!("{node} of {name}")).collect();
+        line(out, name, &format!("{milliseconds:.1} ms; {}", scans.join(", ")));
+    }
+    transaction.batch_execute("deallocate callstats_try").map_err(failed)?;
+    advise(transaction, source, organization, &last, reads_all, out)
+}
+
+fn explain(transaction: &mut Transaction<'_>, arguments: &str) -> Result<serde_json::Value, Error> {
+    let statement = format!("explain (analyze, format json) execute callstats_try {arguments}");
+    let messages = transaction.simple_query(&statement).map_err(failed)?;
+    let plan = messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| serde_json::from_str(text).ok()),
+        _ => None,
+    });
+    Ok(plan.unwrap_or_default())
+}
+
+/// The scans of the site's relations.
+fn relations(plan: &serde_json::Value, found: &mut Vec<(String, String)>) {
+    let ours = ["company", "organization", "folder", "zone_day", "call", "call_daily"];
+    match plan {
+        serde_json::Value::Array(plans) => plans.iter().for_each(|plan| relations(plan, found)),
+        serde_json::Value::Object(fields) => {
+            let text = |key: &str| fields.get(key).and_then(|value| value.as_str());
+            if let (Some(node), Some(relation)) = (text("Node Type"), text("Relation Name")) {
+                let place = text("Index Name").map_or(relation.to_owned(), |index| format!("{relation} by {index}"));
+                let scan = (node.to_owned(), place);
+                if !ours.contains(&relation) && !found.contains(&scan) {
+                    found.push(scan);
+                }
+            }
+            fields.values().for_each(|field| relations(field, found));
+        }
+        _ => (),
+    }
+}
+
+/// Tries an index on a temporary copy of a sample, and prints its statement only if the planner uses it there.
+fn advise(
+    transaction: &mut Transaction<'_>,
+    source: &Resolved,
+    organization: i32,
+    last: &str,
+    reads_all: bool,
+    out: &mut String,
+) -> Result<(), Error> {
+    if !reads_all {
+        return Ok(());
+    }
+    let relation = source.mapping.expression("relation");
+    let mut savepoint = transaction.savepoint("advice").map_err(failed)?;
+    let start = if source.start_sql.trim().chars().all(|character| character.is_alphanumeric() || character == '_') {
+        source.start_sql.trim().to_owned()
+    } else {
+        format!("({})", source.start_sql)
+    };
+    let index = format!("({start})");
+    let is_used = savepoint
+        .batch_execute(&format!(
+            "create temporary table callstats_sample on commit drop as select * from {relation} limit 100000;
+             create index callstats_sample_index on callstats_sample {index}; analyze callstats_sample;
+             set local enable_seqscan = off;
+             {}
+             prepare callstats_try (int, date, date) as
+                 select * from pg_temp.callstats_trial($1, $2, $3)",
+            sql::trial(source, "pg_temp.callstats_sample")
+        ))
+        .is_ok()
+        && {
+            let plan = explain(&mut savepoint, &format!("({organization}, '{last}', '{last}')"))?;
+            plan.to_string().contains("callstats_sample_index")
+        };
+    savepoint.rollback().map_err(failed)?;
+    let _ = transaction.batch_execute("deallocate callstats_try");
+    if is_used {
+        line(out, "index", &format!("a day reads all rows; create index concurrently on {relation} {index}"));
+    } else {
+        line(out, "index", "a day reads all rows, and an index on the start would not be used for this mapping");
+    }
+    Ok(())
+}
+
+/// What stands behind the answers.
+pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(), Error> {
+    let row = transaction
+        .query_one(
+            "select exists (select from callstats.call), to_regclass('callstats.call_daily') is not null,
+                    pg_get_viewdef(to_regclass('callstats.call_source')) ~ 'callstats.call(_daily)?\\M'",
+            &[],
+        )
+        .map_err(failed)?;
+    let is = |at: usize| row.try_get::<_, Option<bool>>(at).map_err(failed).map(Option::unwrap_or_default);
+    let loaded = match (is(0)?, is(1)?, is(2)?) {
+        (_, _, false) => "callstats.call_source is a view of the site's own",
+        (_, true, _) => "callstats.call, by the sums of the rollup",
+        (true, false, _) => "callstats.call",
+        (false, false, _) => "none",
+    };
+    line(out, "loaded calls", loaded);
+    if !is_installed(transaction)? {
+        line(out, "adopted tables", "none");
+        return Ok(());
+    }
+    let rows = transaction
+        .query(
+            "select name, to_char(added_at, 'YYYY-MM-DD HH24:MI:SS'),
+                    extract(epoch from now() - synced_at)::bigint, left_out::text, mapping
+             from callstats.source order by name",
+            &[],
+        )
+        .map_err(failed)?;
+    if rows.is_empty() {
+        line(out, "adopted tables", "none");
+    }
+    let mut failure = None;
+    for row in rows {
+        let name: String = row.try_get(0).map_err(failed)?;
+        let since: String = row.try_get(1).map_err(failed)?;
+        let synced: Option<i64> = row.try_get(2).map_err(failed)?;
+        let counts: Option<String> = row.try_get(3).map_err(failed)?;
+        let text: String = row.try_get(4).map_err(failed)?;
+        let mapping = crate::admin::adopt::mapping::Mapping::read(Some(&text), &[])?;
+        let relation = mapping.expression("relation").to_owned();
+        line(out, "adopted table", &format!("{name}: {relation}, on since {since}"));
+        line(out, "  synchronized", &synced.map_or("never".into(), |seconds| format!("{seconds} s ago")));
+        let counts: serde_json::Value =
+            counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        for (reason, count) in counts.as_object().into_iter().flatten() {
+            if count.as_i64().unwrap_or_default() > 0 {
+                line(out, "  left out", &format!("{count} rows of the last days: {reason}"));
+            }
+        }
+        if let Err(error) = crate::admin::adopt::catalogue::look_up(&mut transaction.savepoint("fit").map_err(failed)?, mapping)
+        {
+            line(out, "  WRONG", &error.message);
+            failure = Some(Error::new("a mapping does not fit its table, and all answers are 503", "correct it with `callstats adopt on`, or switch it off with `callstats adopt off`"));
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn line(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "{name:<20}{text}"); // writing to a string cannot fail
+}

@@ -1,0 +1,413 @@
+//! What the catalogue says about the types of a mapping's expressions, turned into conversions. Pure. Nothing here
+//! depends on the time zone or the date style of a session.
+
+use crate::admin::adopt::mapping::{Error, Mapping};
+
+/// The longest duration of a call, in milliseconds: that of callstats.call.
+const LONGEST_MS: &str = "2147483647";
+const LONGEST_S: &str = "2147483.647";
+
+/// The type of one expression, as the catalogue has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub key: String,
+    /// Without modifier; of a domain, the type under it.
+    pub type_name: String,
+    /// Quoted and qualified.
+    pub collation: Option<String>,
+    pub is_deterministic: bool,
+}
+
+/// A name as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    Text { collation: String, is_deterministic: bool },
+    /// `char(n)`, padded with spaces that do not count.
+    Padded { collation: String },
+    Integer,
+    Other,
+}
+
+/// A start as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// `timestamptz`.
+    Instant,
+    /// Wall-clock time in the zone of the organization.
+    Wall,
+    /// Wall-clock time in this zone.
+    WallIn(String),
+    Date,
+    /// Seconds or milliseconds since 1970, compared as a number of this type.
+    Epoch { per_second: u32, number: &'static str },
+}
+
+/// A duration as the table has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duration {
+    Seconds,
+    Milliseconds,
+    Interval,
+}
+
+/// A mapping with what its types decide.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub mapping: Mapping,
+    pub company: Name,
+    pub organization: Name,
+    pub folder: Name,
+    pub agent: Name,
+    pub start: Start,
+    /// The start's expression, of text a timestamp.
+    pub start_sql: String,
+    pub duration: Duration,
+    /// The duration's expression, of text a number.
+    pub duration_sql: String,
+}
+
+/// Decides the conversions, or asks for what the types leave open.
+pub fn resolve(mapping: Mapping, columns: &[Column]) -> Result<Resolved, Error> {
+    let name = |key: &str| columns.iter().find(|column| column.key == key).map_or(Name::Other, name);
+    let of = |key: &str| columns.iter().find(|column| column.key == key).map_or("", |column| &column.type_name);
+    let (start, start_sql) = start(&mapping, of("start"))?;
+    let (duration, duration_sql) = duration(&mapping, of("duration"))?;
+    Ok(Resolved {
+        company: name("company"),
+        organization: name("organization"),
+        folder: name("folder"),
+        agent: name("agent"),
+        start,
+        start_sql,
+        duration,
+        duration_sql,
+        mapping,
+    })
+}
+
+fn name(column: &Column) -> Name {
+    let collation = column.collation.clone().unwrap_or_else(|| "pg_catalog.\"default\"".into());
+    match column.type_name.as_str() {
+        "text" | "character varying" => Name::Text { collation, is_deterministic: column.is_deterministic },
+        "character" => Name::Padded { collation },
+        "smallint" | "integer" | "bigint" => Name::Integer,
+        _ => Name::Other,
+    }
+}
+
+fn start(mapping: &Mapping, type_name: &str) -> Result<(Start, String), Error> {
+    let expression = mapping.expression("start").to_owned();
+    let wall = || mapping.get("time_zone").map_or(Start::Wall, |zone| Start::WallIn(zone.to_owned()));
+    let number = match type_name {
+        "timestamp with time zone" => return Ok((Start::Instant, expression)),
+        "timestamp without time zone" => return Ok((wall(), expression)),
+        "date" => return Ok((Start::Date, expression)),
+        "text" | "character varying" | "character" => {
+            let Some(pattern) = mapping.get("start_pattern") else {
+                return Err(Error::new(
+                    "start is text, and the mapping has no start_pattern",
+                    "give one, such as --start_pattern 'YYYY-MM-DD HH24:MI:SS'",
+                ));
+            };
+            return Ok((wall(), text_start(&format!("(({expression})::text)"), pattern)?));
+        }
+        "smallint" | "integer" | "bigint" => "bigint",
+        "numeric" => "numeric",
+        "real" | "double precision" => "float8",
+        other => {
+            return Err(Error::new(
+                format!("start is of type {other:?}, which is no moment"),
+                "give an expression of a timestamp, a date plus a time, a number of seconds since 1970, or text",
+            ));
+        }
+    };
+    let per_second = match mapping.get("start_unit") {
+        Some("s") => 1,
+        Some("ms") => 1000,
+        _ => {
+            return Err(Error::new(
+                "start is a number, and the mapping has no start_unit",
+                "give --start_unit s or --start_unit ms",
+            ));
+        }
+    };
+    Ok((Start::Epoch { per_second, number }, expression))
+}
+
+/// The expression of a timestamp out of text of a fixed pattern; null for text that is not a moment.
+fn text_start(text: &str, pattern: &str) -> Result<String, Error> {
+    const TOKENS: [(&str, usize, &str); 7] = [
+        ("YYYY", 4, "(19|20)[0-9]{2}"),
+        ("HH24", 2, "([01][0-9]|2[0-3])"),
+        ("MM", 2, "(0[1-9]|1[0-2])"),
+        ("DD", 2, "(0[1-9]|[12][0-9]|3[01])"),
+        ("MI", 2, "[0-5][0-9]"),
+        ("SS", 2, "[0-5][0-9]"),
+        ("MS", 3, "[0-9]{3}"),
+    ];
+    let (mut rest, mut at, mut regex) = (pattern, 1, String::from("^"));
+    let mut parts = std::collections::BTreeMap::new();
+    while let Some(character) = rest.chars().next() {
+        if let Some((token, width, digits)) = TOKENS.iter().find(|(token, ..)| rest.starts_with(token)) {
+            regex.push_str(digits);
+            parts.insert(*token, format!("substr({text}, {at}, {width})::int"));
+            at += width;
+            rest = &rest[token.len()..];
+        } else {
+            match character {
+                '\'' => regex.push_str("''"),
+                other if other.is_alphanumeric() || other == ' ' => regex.push(other),
+                other => regex.extend(['[', other, ']']),
+            }
+            if matches!(character, '^' | '[' | ']' | '\\') {
+                return Err(Error::new(format!("start_pattern cannot have {character:?}"), "give start as a timestamp"));
+            }
+            at += 1;
+            rest = &rest[character.len_utf8()..];
+        }
+    }
+    let part = |token: &str| parts.get(token).map_or("0", String::as_str);
+    let (Some(year), Some(month), Some(day)) = (parts.get("YYYY"), parts.get("MM"), parts.get("DD")) else {
+        return Err(Error::new("start_pattern lacks a part of the date", "it needs YYYY, MM and DD"));
+    };
+    // A day that the month does not have would be one of the next month.
+    let moment = format!(
+        "make_timestamp({year}, {month}, 1, {}, {}, 0) + ({day} - 1) * interval '1 day' \
+         + ({} * 1000 + {}) * interval '1 millisecond'",
+        part("HH24"),
+        part("MI"),
+        part("SS"),
+        part("MS")
+    );
+    Ok(format!(
+        "case when {text} ~ '{regex}$' then case when {day} <= extract(day from make_date({year}, {month}, 1) \
+         + interval '1 month - 1 day') then {moment} end end"
+    ))
+}
+
+fn duration(mapping: &Mapping, type_name: &str) -> Result<(Duration, String), Error> {
+    let expression = mapping.expression("duration");
+    let unit = mapping.get("unit");
+    match type_name {
+        "interval" => Ok((Duration::Interval, expression.to_owned())),
+        "time without time zone" => Ok((Duration::Interval, format!("({expression})::interval"))),
+        "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" => {
+            scaled(expression.to_owned(), unit)
+        }
+        "text" | "character varying" | "character" => {
+            let text = format!("btrim(({expression})::text)");
+            if unit == Some("hms") {
+                return Ok((
+                    Duration::Interval,
+                    format!(
+                        "case when {text} ~ '^[0-9]{{1,4}}:[0-5][0-9]:[0-5][0-9]([.][0-9]{{1,6}})?$' \
+                         then {text}::interval \
+                         when {text} ~ '^[0-9]{{1,2}}:[0-5][0-9]$' then ('0:' || {text})::interval end"
+                    ),
+                ));
+            }
+            let number = format!("case when {text} ~ '^-?[0-9]{{1,12}}([.][0-9]{{1,12}})?$' then {text}::numeric end");
+            scaled(number, unit)
+        }
+        other => Err(Error::new(
+            format!("duration is of type {other:?}, which is no duration"),
+            "give an expression of a number, an interval or text; of two timestamps: ended - started",
+        )),
+    }
+}
+
+fn scaled(expression: String, unit: Option<&str>) -> Result<(Duration, String), Error> {
+    match unit {
+        Some("s") => Ok((Duration::Seconds, expression)),
+        Some("ms") => Ok((Duration::Milliseconds, expression)),
+        Some("days") => Ok((Duration::Seconds, format!("({expression}) * 86400"))),
+        _ => Err(Error::new(
+            "duration is a number, and the mapping has no unit",
+            "give --unit s, --unit ms or --unit days; for text like 1:02:03, --unit hms",
+        )),
+    }
+}
+
+impl Name {
+    /// The condition that a column has the name that an SQL expression gives, so that an index of the column can serve.
+    pub fn equals(&self, column: &str, name: &str) -> String {
+        match self {
+            Self::Text { collation, is_deterministic: true } => format!("{column} = {name} collate {collation}"),
+            Self::Text { collation, is_deterministic: false } => {
+                format!("{column} = {name} collate {collation} and {column} collate \"C\" = {name}")
+            }
+            Self::Padded { collation } => format!("{column} = {name}::bpchar collate {collation}"),
+            Self::Integer => {
+                format!("{column} = case when {name} ~ '^(0|-?[1-9][0-9]{{0,17}})$' then {name}::bigint end")
+            }
+            Self::Other => format!("{column}::text = {name}"),
+        }
+    }
+
+    /// The name as text, compared by bytes.
+    pub fn text(&self, column: &str) -> String {
+        format!("({column}::text collate \"C\")")
+    }
+}
+
+impl Start {
+    /// The conditions that a start is on the day of callstats.zone_day `z`; with a span, that it is so far around it.
+    pub fn on_day(&self, start: &str, span: Option<&str>) -> String {
+        let (minus, plus) = match span {
+            None => (String::new(), String::new()),
+            Some(span) => (format!(" - {span}"), format!(" + {span}")),
+        };
+        let exact = |condition: String| if span.is_none() { format!(" and {condition}") } else { String::new() };
+        match self {
+            Self::Instant => {
+                let date = format!("({start} at time zone z.callstats_zone)::date = z.callstats_date");
+                format!("{start} >= z.callstats_starts{minus} and {start} < z.callstats_ends{plus}")
+                    + &exact(format!("(z.callstats_is_whole or {date})"))
+            }
+            Self::Wall => {
+                format!("{start} >= z.callstats_date{minus} and {start} < z.callstats_date + 1{plus}")
+            }
+            Self::WallIn(zone) => {
+                let zone = literal(zone);
+                // What the clock went back within the day: so much earlier and later a wall-clock time can be.
+                let back = format!(
+                    "greatest(interval '0', (z.callstats_ends - z.callstats_starts) - \
+                     ((z.callstats_ends at time zone {zone}) - (z.callstats_starts at time zone {zone})))"
+                );
+                let date = format!(
+                    "case when z.callstats_zone = {zone} then {start}::date \
+                     else (({start} at time zone {zone}) at time zone z.callstats_zone)::date end = z.callstats_date"
+                );
+                // A microsecond earlier: times that a clock skipped at midnight belong to the day that it skipped to.
+                format!(
+                    "{start} >= ((z.callstats_starts - interval '1 microsecond') at time zone {zone}) - {back}{minus} \
+                     and {start} <= (z.callstats_ends at time zone {zone}) + {back}{plus}"
+                ) + &exact(date)
+            }
+            Self::Date if span.is_some() => {
+                format!("{start} between z.callstats_date - 1 and z.callstats_date + 1")
+            }
+            Self::Date => format!("{start} = z.callstats_date"),
+            Self::Epoch { per_second, number } => {
+                let of = |moment: String| format!("(extract(epoch from {moment}) * {per_second})::{number}");
+                let date = format!(
+                    "(to_timestamp({start}::float8 / {per_second}) at time zone z.callstats_zone)::date = \
+                     z.callstats_date"
+                );
+                format!(
+                    "{start} >= {} and {start} < {}",
+                    of(format!("(z.callstats_starts{minus})")),
+                    of(format!("(z.callstats_ends{plus})"))
+                ) + &exact(format!("(z.callstats_is_whole or {date})"))
+            }
+        }
+    }
+
+    /// The condition that a start is of the last two days.
+    pub fn is_recent(&self, start: &str) -> String {
+        match self {
+            Self::Instant => format!("{start} >= now() - interval '2 days'"),
+            Self::Wall | Self::WallIn(_) => format!("{start} >= (now() at time zone 'UTC') - interval '3 days'"),
+            Self::Date => format!("{start} >= (now() at time zone 'UTC')::date - 3"),
+            Self::Epoch { per_second, number } => {
+                format!("{start} >= ((extract(epoch from now()) - 172800) * {per_second})::{number}")
+            }
+        }
+    }
+
+    /// The condition that a start is a moment which can be counted.
+    pub fn is_countable(&self, start: &str) -> String {
+        match self {
+            Self::Instant => format!("{start} >= '1970-01-01 14:00Z' and {start} < '2100-12-31 12:00Z'"),
+            Self::Epoch { per_second, .. } => {
+                format!("{start} >= {} and {start} < {}", 50_400 * u64::from(*per_second), 4_133_937_600 * u64::from(*per_second))
+            }
+            _ => format!("{start} >= '1970-01-01' and {start} < '2101-01-01'"),
+        }
+    }
+
+    /// The local date of a start.
+    pub fn date(&self, start: &str, zone: &str) -> String {
+        match self {
+            Self::Instant => format!("({start} at time zone {zone})::date"),
+            Self::Wall | Self::Date => format!("{start}::date"),
+            Self::WallIn(own) => format!(
+                "case when {zone} = {own} then {start}::date \
+                 else (({start} at time zone {own}) at time zone {zone})::date end",
+                own = literal(own)
+            ),
+            Self::Epoch { per_second, .. } => {
+                format!("(to_timestamp({start}::float8 / {per_second}) at time zone {zone})::date")
+            }
+        }
+    }
+}
+
+impl Duration {
+    /// The condition that a duration can be counted: false for NaN and infinity, which are greater than any number.
+    pub fn is_countable(self, duration: &str) -> String {
+        let longest = match self {
+            Self::Seconds => LONGEST_S.to_owned(),
+            Self::Milliseconds => LONGEST_MS.to_owned(),
+            Self::Interval => format!("interval '{LONGEST_S} seconds'"),
+        };
+        format!("{duration} >= {} and {duration} <= {longest}", self.zero())
+    }
+
+    pub fn zero(self) -> &'static str {
+        if self == Self::Interval { "interval '0'" } else { "0" }
+    }
+
+    /// Milliseconds of a duration that can be counted.
+    pub fn milliseconds(self, duration: &str) -> String {
+        match self {
+            Self::Seconds => format!("round({duration}::numeric * 1000)::bigint"),
+            Self::Milliseconds => format!("round({duration}::numeric)::bigint"),
+            Self::Interval => format!("round(extract(epoch from {duration})::numeric * 1000)::bigint"),
+        }
+    }
+}
+
+/// A text as an SQL literal.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(extra: &[(&str, &str)]) -> Mapping {
+        let pairs = [("relation", "a"), ("company", "'c'"), ("organization", "o"), ("folder", "f"), ("start", "s"), ("duration", "d")];
+        let pairs: Vec<(String, String)> =
+            pairs.iter().chain(extra).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Mapping::read(None, &pairs).unwrap()
+    }
+
+    #[test]
+    fn what_the_type_leaves_open_is_asked_for_by_name() {
+        for (type_name, asked) in [("bigint", "start_unit"), ("text", "start_pattern"), ("uuid", "no moment")] {
+            let error = start(&mapping(&[]), type_name).unwrap_err();
+            assert!(error.message.contains(asked), "{error:?}");
+        }
+        for (type_name, asked) in [("numeric", "no unit"), ("text", "no unit"), ("uuid", "no duration")] {
+            let error = duration(&mapping(&[]), type_name).unwrap_err();
+            assert!(error.message.contains(asked), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_the_start_decides_the_zone() {
+        let berlin = mapping(&[("time_zone", "Europe/Berlin")]);
+        assert_eq!(start(&mapping(&[]), "timestamp without time zone").unwrap().0, Start::Wall);
+        assert_eq!(start(&berlin, "timestamp without time zone").unwrap().0, Start::WallIn("Europe/Berlin".into()));
+        assert_eq!(start(&berlin, "timestamp with time zone").unwrap().0, Start::Instant);
+    }
+
+    #[test]
+    fn a_pattern_without_a_date_is_refused() {
+        assert!(text_start("t", "HH24:MI:SS").is_err());
+        assert!(text_start("t", "DD.MM.YYYY HH24:MI:SS").unwrap().contains("substr(t, 7, 4)::int"));
+    }
+}
