@@ -4,7 +4,7 @@
 use crate::admin::installed;
 use crate::api::response::write_json;
 use crate::config::{self, Config};
-use crate::database::{Connector, ORGANIZATION_DAYS, describe};
+use crate::database::{ADOPTED_ORGANIZATION_DAYS, Connector, ORGANIZATION_DAYS, describe};
 use crate::server::root_token;
 use crate::store::DatabaseErrorKind;
 use postgres::{Client, SimpleQueryMessage};
@@ -177,6 +177,9 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                     ("index", index as Check),
                     ("time zones", time_zones as Check),
                 ]);
+                if is_adopted(&mut client) {
+                    checks.push(("adopted tables", adopted_tables));
+                }
                 if has_partitions(&mut client) {
                     checks.push(("partitions", partitions));
                 }
@@ -299,6 +302,44 @@ fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
         }
         _ => (),
     }
+}
+
+/// Whether a mapping of `callstats adopt` is on.
+fn is_adopted(client: &mut Client) -> bool {
+    let found = client
+        .query_one("select to_regprocedure('callstats.calls_between(integer, date, date)') is not null", &[]);
+    found.and_then(|row| row.try_get(0)).unwrap_or(false)
+}
+
+/// Whether the worker's statement runs over the adopted tables, whether new names are looked for, and what is left out.
+fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let today = chrono::NaiveDate::default();
+    if let Err(error) = client.query(ADOPTED_ORGANIZATION_DAYS, &[&0_i32, &today, &today]) {
+        return Ok(Verdict::fail(
+            format!("all answers are 503: {}", describe(&error)),
+            "callstats adopt status names the mapping; correct it with callstats adopt on",
+        ));
+    }
+    let row = client.query_one(
+        "select coalesce(string_agg(distinct name, ', '), 'none'),
+                coalesce(max(extract(epoch from now() - synced_at))::bigint, 0),
+                (select string_agg(count || ' rows: ' || reason, '; ')
+                 from (select reason, sum(value::bigint) as count from callstats.source,
+                       jsonb_each_text(coalesce(left_out, '{}')) as counts (reason, value)
+                       where value <> '0' group by reason order by reason) left_out)
+         from callstats.source",
+        &[],
+    )?;
+    let (names, age, left_out): (String, i64, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let left_out = left_out.map(|text| format!("; left out in the last days: {text}")).unwrap_or_default();
+    Ok(if age > 600 {
+        Verdict::fail(
+            format!("new names of {names} were last looked for {age} s ago, so their calls are missing{left_out}"),
+            "systemctl enable --now callstats-sync.timer, or run callstats adopt sync each minute",
+        )
+    } else {
+        Verdict::Pass(format!("{names}, read in place; synchronized {age} s ago{left_out}"))
+    })
 }
 
 /// Whether callstats.call is partitioned by partitions.sql.
