@@ -78,15 +78,14 @@ fn run() -> Result<(), Failure> {
             if is_complete { Ok(()) } else { Err(Failure::Reported) }
         }
         Command::Check { json, env_file } => run_check(json, env_file.as_deref()),
-        Command::Adopt { action, database } => {
-            adopt::run(&action, database.as_deref(), &mut io::stdout().lock()).map_err(|error| {
+        Command::Adopt { action, database } => adopt::run(&action, database.as_deref(), &mut io::stdout().lock())
+            .map_err(|error| {
                 eprintln!("callstats: {}", error.message);
                 if !error.hint.is_empty() {
                     eprintln!("Hint: {}", error.hint);
                 }
                 Failure::Reported
-            })
-        }
+            }),
         Command::Print(text) => {
             let printed = io::stdout().write_all(text.as_bytes());
             printed.map_err(|error| Failure::Io("write to standard output".into(), error))

@@ -306,8 +306,8 @@ fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
 
 /// Whether a mapping of `callstats adopt` is on.
 fn is_adopted(client: &mut Client) -> bool {
-    let found = client
-        .query_one("select to_regprocedure('callstats.calls_between(integer, date, date)') is not null", &[]);
+    let found =
+        client.query_one("select to_regprocedure('callstats.calls_between(integer, date, date)') is not null", &[]);
     found.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 

@@ -17,12 +17,22 @@ const OBJECTS: &str = include_str!("../../../deploy/adopt.sql");
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    Try { file: Option<PathBuf>, options: Vec<(String, String)> },
-    On { file: Option<PathBuf>, options: Vec<(String, String)> },
+    Try {
+        file: Option<PathBuf>,
+        options: Vec<(String, String)>,
+    },
+    On {
+        file: Option<PathBuf>,
+        options: Vec<(String, String)>,
+    },
     /// None: all mappings.
-    Off { name: Option<String> },
+    Off {
+        name: Option<String>,
+    },
     Status,
-    Sync { full: bool },
+    Sync {
+        full: bool,
+    },
 }
 
 /// Does it. The lines that say what was done go to `out`.
@@ -43,9 +53,7 @@ fn act(action: &Action, database: Option<&str>, out: &mut String) -> Result<(), 
     // A plan of a function is compiled for longer than it runs.
     client.batch_execute("set jit = off; set client_min_messages = warning").map_err(failed)?;
     let mut transaction = client.transaction().map_err(failed)?;
-    transaction
-        .batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))")
-        .map_err(failed)?;
+    transaction.batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))").map_err(failed)?;
     match (action, mapping) {
         (Action::Try { .. }, Some(mapping)) => {
             install(&mut transaction)?;
@@ -55,7 +63,8 @@ fn act(action: &Action, database: Option<&str>, out: &mut String) -> Result<(), 
             report::names(created, out);
             report::plans(&mut transaction, &found.source, out)?;
             transaction.rollback().map_err(failed)?;
-            let _ = writeln!(out, "Nothing was changed. `callstats adopt on` with the same arguments adopts the table.");
+            let _ =
+                writeln!(out, "Nothing was changed. `callstats adopt on` with the same arguments adopts the table.");
             Ok(())
         }
         (Action::On { .. }, Some(mapping)) => {
@@ -97,10 +106,7 @@ fn require_schema(client: &mut Client) -> Result<(), Error> {
     if row.try_get(0).map_err(failed)? {
         return Ok(());
     }
-    Err(Error::new(
-        "the schema callstats does not exist in this database",
-        crate::admin::installed::psql("schema.sql"),
-    ))
+    Err(Error::new("the schema callstats does not exist in this database", crate::admin::installed::psql("schema.sql")))
 }
 
 fn install(transaction: &mut Transaction<'_>) -> Result<(), Error> {
@@ -112,8 +118,7 @@ fn install(transaction: &mut Transaction<'_>) -> Result<(), Error> {
 
 /// Whether `adopt on` was ever used here.
 pub fn is_installed(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
-    let row =
-        transaction.query_one("select to_regclass('callstats.source') is not null", &[]).map_err(failed)?;
+    let row = transaction.query_one("select to_regclass('callstats.source') is not null", &[]).map_err(failed)?;
     row.try_get(0).map_err(failed)
 }
 
@@ -142,7 +147,9 @@ fn remove_old_scripts(transaction: &mut Transaction<'_>, out: &mut String) -> Re
              grant select on callstats.call_source to callstats_worker",
         )
         .map_err(failed)?;
-    out.push_str("The view of the old adoption script was removed; callstats.call_source reads callstats.call again.\n");
+    out.push_str(
+        "The view of the old adoption script was removed; callstats.call_source reads callstats.call again.\n",
+    );
     Ok(())
 }
 
@@ -197,7 +204,12 @@ fn sources(transaction: &mut Transaction<'_>) -> Result<Vec<Found>, Error> {
 
 /// Writes the function that the worker reads; without a mapping there is none, and the worker reads call_source.
 fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
-    let sources: Vec<Resolved> = sources(transaction)?.into_iter().map(|found| found.source).collect();
+    let mut sources_with_index = Vec::new();
+    for found in sources(transaction)? {
+        let is_indexed = report::start_is_indexed(transaction, &found.source)?;
+        sources_with_index.push((found.source, is_indexed));
+    }
+    let sources = sources_with_index;
     let text = if sources.is_empty() {
         "drop function if exists callstats.calls_between(int, date, date)".to_owned()
     } else {

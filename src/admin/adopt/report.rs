@@ -63,7 +63,11 @@ fn calls(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String)
     let (with_agent, agents) = (number(4)?, number(5)?);
     line(out, "agents", &format!("{agents}, in {with_agent} calls"));
     if with_agent > 20 && agents * 2 > with_agent {
-        line(out, "  WARNING", "nearly each call has an agent of its own, so the expression of agent is probably wrong");
+        line(
+            out,
+            "  WARNING",
+            "nearly each call has an agent of its own, so the expression of agent is probably wrong",
+        );
     }
     line(out, "organizations", &format!("{}; {} calls have none and are in (none)", number(9)?, number(7)?));
     line(out, "folders", &format!("{}; {} calls have none and are in (none)", number(8)?, number(6)?));
@@ -99,11 +103,7 @@ fn clocks(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String
         let text = |at: usize| row.try_get::<_, String>(at).map_err(failed);
         let calls: i64 = row.try_get(1).map_err(failed)?;
         let change = if row.try_get(4).map_err(failed)? { "; clocks change" } else { "" };
-        line(
-            out,
-            &format!("  {}", text(0)?),
-            &format!("{calls} calls, from {} to {}{change}", text(2)?, text(3)?),
-        );
+        line(out, &format!("  {}", text(0)?), &format!("{calls} calls, from {} to {}{change}", text(2)?, text(3)?));
     }
     Ok(())
 }
@@ -163,6 +163,35 @@ fn explain(transaction: &mut Transaction<'_>, arguments: &str) -> Result<serde_j
         _ => None,
     });
     Ok(plan.unwrap_or_default())
+}
+
+/// Whether a day of a mapping is read by an index of its start, or by a foreign server.
+pub fn start_is_indexed(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<bool, Error> {
+    let mut savepoint = transaction.savepoint("plan").map_err(failed)?;
+    let trial = sql::trial(source, source.mapping.expression("relation"));
+    savepoint.batch_execute(&format!("set local enable_seqscan = off; {trial}")).map_err(failed)?;
+    let messages = savepoint
+        .simple_query("explain (format json) select * from pg_temp.callstats_trial(1, current_date, current_date)")
+        .map_err(failed)?;
+    savepoint.rollback().map_err(failed)?;
+    let plan = messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| serde_json::from_str(text).ok()),
+        _ => None,
+    });
+    Ok(reads_by_start(&plan.unwrap_or_default()))
+}
+
+fn reads_by_start(plan: &serde_json::Value) -> bool {
+    match plan {
+        serde_json::Value::Array(plans) => plans.iter().any(reads_by_start),
+        serde_json::Value::Object(fields) => {
+            let text = |key: &str| fields.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+            text("Index Cond").contains("z.")
+                || text("Node Type") == "Foreign Scan"
+                || fields.values().any(reads_by_start)
+        }
+        _ => false,
+    }
 }
 
 /// The scans of the site's relations.
@@ -273,17 +302,20 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
         let relation = mapping.expression("relation").to_owned();
         line(out, "adopted table", &format!("{name}: {relation}, on since {since}"));
         line(out, "  synchronized", &synced.map_or("never".into(), |seconds| format!("{seconds} s ago")));
-        let counts: serde_json::Value =
-            counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let counts: serde_json::Value = counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         for (reason, count) in counts.as_object().into_iter().flatten() {
             if count.as_i64().unwrap_or_default() > 0 {
                 line(out, "  left out", &format!("{count} rows of the last days: {reason}"));
             }
         }
-        if let Err(error) = crate::admin::adopt::catalogue::look_up(&mut transaction.savepoint("fit").map_err(failed)?, mapping)
+        if let Err(error) =
+            crate::admin::adopt::catalogue::look_up(&mut transaction.savepoint("fit").map_err(failed)?, mapping)
         {
             line(out, "  WRONG", &error.message);
-            failure = Some(Error::new("a mapping does not fit its table, and all answers are 503", "correct it with `callstats adopt on`, or switch it off with `callstats adopt off`"));
+            failure = Some(Error::new(
+                "a mapping does not fit its table, and all answers are 503",
+                "correct it with `callstats adopt on`, or switch it off with `callstats adopt off`",
+            ));
         }
     }
     failure.map_or(Ok(()), Err)

@@ -37,11 +37,10 @@ fn columns(source: &Resolved) -> String {
 
 /// The view of the mapping's expressions that shows their types and the columns that they read.
 pub fn probe(mapping: &crate::admin::adopt::mapping::Mapping) -> String {
-    let columns: Vec<String> =
-        ["call", "leg_order", "company", "organization", "folder", "agent", "start", "duration"]
-            .iter()
-            .map(|key| format!("({}) as {key}", mapping.expression(key)))
-            .collect();
+    let columns: Vec<String> = ["call", "leg_order", "company", "organization", "folder", "agent", "start", "duration"]
+        .iter()
+        .map(|key| format!("({}) as {key}", mapping.expression(key)))
+        .collect();
     let filter = mapping.get("filter").map(|filter| format!(" where ({filter})")).unwrap_or_default();
     format!(
         "create temporary view callstats_probe as select {} from {}{filter}",
@@ -132,17 +131,37 @@ fn branch(source: &Resolved, relation: &str) -> String {
     )
 }
 
+/// The same for a table whose start has no index: one pass over it, instead of one for each day.
+fn scan(source: &Resolved, relation: &str) -> String {
+    let zone = "(select o.time_zone from callstats.organization o where o.id = $1)";
+    let date = source.start.date("t.start", zone);
+    let span = format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours")));
+    let near = source.start.date("t.start", "'UTC'");
+    let near = format!("{near} >= $2 - interval '2 days' - {span} and {near} <= $3 + interval '2 days' + {span}");
+    let calls = calls(source, relation, &near);
+    format!(
+        "select $1, a.day, f.id, a.agent, a.calls, a.duration_ms from (\n\
+         select {date} as day, t.folder, t.agent, count(*) as calls, sum(t.ms)::bigint as duration_ms from ({calls}) t\n\
+         where callstats.adopted_name(t.company) = {COMPANY}\n\
+         and callstats.adopted_name(t.organization) = {ORGANIZATION} and {date} between $2 and $3 group by 1, 2, 3) a\n\
+         join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)"
+    )
+}
+
 /// callstats.calls_between() over callstats.call_source and the mappings, and who may run it. Its parameters have no
 /// names: an expression whose column was dropped must fail, and not read a parameter.
-pub fn calls_between(sources: &[Resolved]) -> String {
+///
+/// With each mapping comes whether an index of its start serves.
+pub fn calls_between(sources: &[(Resolved, bool)]) -> String {
     let mut body = String::from(
         "select $1, s.call_date, s.folder_id, s.agent_id collate \"C\", sum(s.calls)::bigint, \
          sum(s.duration_ms)::bigint\nfrom callstats.call_source s\n\
          where s.organization_id = $1 and s.call_date between $2 and $3 group by 2, 3, 4",
     );
-    for source in sources {
+    for (source, is_indexed) in sources {
+        let relation = source.mapping.expression("relation");
         body.push_str("\nunion all\n");
-        body.push_str(&branch(source, source.mapping.expression("relation")));
+        body.push_str(&if *is_indexed { branch(source, relation) } else { scan(source, relation) });
     }
     function("callstats.calls_between", &body)
         + "revoke execute on function callstats.calls_between(int, date, date) from public;\n\

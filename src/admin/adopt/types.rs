@@ -21,9 +21,14 @@ pub struct Column {
 /// A name as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
-    Text { collation: String, is_deterministic: bool },
+    Text {
+        collation: String,
+        is_deterministic: bool,
+    },
     /// `char(n)`, padded with spaces that do not count.
-    Padded { collation: String },
+    Padded {
+        collation: String,
+    },
     Integer,
     Other,
 }
@@ -39,7 +44,10 @@ pub enum Start {
     WallIn(String),
     Date,
     /// Seconds or milliseconds since 1970, compared as a number of this type.
-    Epoch { per_second: u32, number: &'static str },
+    Epoch {
+        per_second: u32,
+        number: &'static str,
+    },
 }
 
 /// A duration as the table has it.
@@ -160,7 +168,10 @@ fn text_start(text: &str, pattern: &str) -> Result<String, Error> {
                 other => regex.extend(['[', other, ']']),
             }
             if matches!(character, '^' | '[' | ']' | '\\') {
-                return Err(Error::new(format!("start_pattern cannot have {character:?}"), "give start as a timestamp"));
+                return Err(Error::new(
+                    format!("start_pattern cannot have {character:?}"),
+                    "give start as a timestamp",
+                ));
             }
             at += 1;
             rest = &rest[character.len_utf8()..];
@@ -320,7 +331,11 @@ impl Start {
         match self {
             Self::Instant => format!("{start} >= '1970-01-01 14:00Z' and {start} < '2100-12-31 12:00Z'"),
             Self::Epoch { per_second, .. } => {
-                format!("{start} >= {} and {start} < {}", 50_400 * u64::from(*per_second), 4_133_937_600 * u64::from(*per_second))
+                format!(
+                    "{start} >= {} and {start} < {}",
+                    50_400 * u64::from(*per_second),
+                    4_133_937_600 * u64::from(*per_second)
+                )
             }
             _ => format!("{start} >= '1970-01-01' and {start} < '2101-01-01'"),
         }
@@ -379,7 +394,14 @@ mod tests {
     use super::*;
 
     fn mapping(extra: &[(&str, &str)]) -> Mapping {
-        let pairs = [("relation", "a"), ("company", "'c'"), ("organization", "o"), ("folder", "f"), ("start", "s"), ("duration", "d")];
+        let pairs = [
+            ("relation", "a"),
+            ("company", "'c'"),
+            ("organization", "o"),
+            ("folder", "f"),
+            ("start", "s"),
+            ("duration", "d"),
+        ];
         let pairs: Vec<(String, String)> =
             pairs.iter().chain(extra).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Mapping::read(None, &pairs).unwrap()
