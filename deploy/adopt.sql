@@ -20,10 +20,10 @@ create table if not exists callstats.source (
     left_out jsonb,
     constraint source_name_is_simple check (name ~ '^[a-z0-9_-]{1,63}$')
 );
-comment on column callstats.source.mapping is 'TOML, as `callstats adopt on` was given it, without the parts of a preset';
+comment on column callstats.source.mapping is 'TOML: preset, file and options of `callstats adopt on`, merged';
 comment on column callstats.source.synced_at is 'When new names were last looked for';
 comment on column callstats.source.searched_at is 'When they were last looked for in all rows, old ones included';
-comment on column callstats.source.granted is 'Privileges that the worker was given for it: statements that revoke them';
+comment on column callstats.source.granted is 'Statements that revoke what the worker was granted for it';
 comment on column callstats.source.left_out is 'Rows of the last days that do not count, by reason';
 
 -- The days of a zone as instants. A date can be interrupted (St. John's went from 00:01 back to 23:01 of the day
@@ -68,7 +68,8 @@ language sql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit 
         where c.utc_offset <> c.before
     ), seconds as (
         select second, (second at time zone zone) - (second at time zone 'UTC') as utc_offset,
-               lag((second at time zone zone) - (second at time zone 'UTC')) over (partition by m.minute order by second)
+               lag((second at time zone zone) - (second at time zone 'UTC')) 
+                   over (partition by m.minute order by second)
                    as before
         from minutes m,
              generate_series(m.minute - interval '1 minute', m.minute, interval '1 second') second
@@ -88,7 +89,8 @@ language sql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit 
              generate_series(date_trunc('day', s.starts at time zone 'UTC' + s.utc_offset),
                              s.ends at time zone 'UTC' + s.utc_offset, interval '1 day') d
     ), days as (
-        select call_date, min(starts) as starts, max(ends) as ends, sum(ends - starts) = max(ends) - min(starts) as whole
+        select call_date, min(starts) as starts, max(ends) as ends,
+               sum(ends - starts) = max(ends) - min(starts) as whole
         from pieces where starts < ends group by call_date
     )
     insert into callstats.zone_day (time_zone, call_date, starts, ends, is_whole)

@@ -259,7 +259,8 @@ fn grant(transaction: &mut Transaction<'_>, name: &str, used: &[Used]) -> Result
         missing.iter().map(|privilege| format!("revoke {privilege} from callstats_worker")).collect();
     transaction
         .execute(
-            "update callstats.source set granted = array(select distinct unnest(granted || $2::text[])) where name = $1",
+            "update callstats.source set granted = array(select distinct unnest(granted || $2::text[]))
+             where name = $1",
             &[&name, &revocations],
         )
         .map_err(failed)?;
@@ -325,7 +326,8 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
     install(&mut transaction)?;
     let due: Vec<String> = transaction
         .query(
-            "select name from callstats.source where $1 or searched_at is null or searched_at < now() - interval '1 day'",
+            "select name from callstats.source 
+             where $1 or searched_at is null or searched_at < now() - interval '1 day'",
             &[&full],
         )
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())

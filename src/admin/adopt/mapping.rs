@@ -179,8 +179,8 @@ fn distance(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// In the presets of Asterisk, DIALLER and ANSWERER are the peers of the two channels: what is between the technology and
-/// the number that makes a channel unique. Local channels are none.
+/// In the presets of Asterisk, DIALLER and ANSWERER are the peers of the two channels: the part between the
+/// technology and the number that makes a channel unique. Local channels are none.
 fn with_peers(agent: &str, trunks: &str) -> String {
     let peer = |column: &str| {
         format!(

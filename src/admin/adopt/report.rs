@@ -74,7 +74,7 @@ fn calls(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String)
     Ok(())
 }
 
-/// Calls by local day and hour where a wrong zone would show: around midnight, on the last days and where clocks change.
+/// Calls by local day and hour in which a wrong zone would show: the last days, and those around changes of clocks.
 fn clocks(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
     let zone = literal(source.mapping.get("time_zone").unwrap_or("UTC"));
     let calls = sql::calls(source, source.mapping.expression("relation"), "true");

@@ -1,4 +1,4 @@
-//! The SQL of adopted tables, generated from resolved mappings. Pure. docs/architecture.md has the reasons for its shape:
+//! The SQL of adopted tables, generated from resolved mappings. Pure. Its shape has two reasons:
 //! the planner inlines callstats.calls_between() into the worker's statement, and no table of the site is pinned by it.
 
 use crate::admin::adopt::types::{Resolved, literal};
@@ -141,7 +141,8 @@ fn scan(source: &Resolved, relation: &str) -> String {
     let calls = calls(source, relation, &near);
     format!(
         "select $1, a.day, f.id, a.agent, a.calls, a.duration_ms from (\n\
-         select {date} as day, t.folder, t.agent, count(*) as calls, sum(t.ms)::bigint as duration_ms from ({calls}) t\n\
+         select {date} as day, t.folder, t.agent, count(*) as calls, sum(t.ms)::bigint as duration_ms\n\
+         from ({calls}) t\n\
          where callstats.adopted_name(t.company) = {COMPANY}\n\
          and callstats.adopted_name(t.organization) = {ORGANIZATION} and {date} between $2 and $3 group by 1, 2, 3) a\n\
          join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)"
