@@ -1,8 +1,8 @@
 //! Daily totals to the totals of weeks, months or a whole range. Pure.
 //!
-//! Totals of days arrive in the order of folder and agent within each day only, so the sums of an interval are kept in a
-//! hash table until it is over: some 150 bytes for each folder and agent with calls, however many days there are. Agent
-//! ids lie in scratch storage, because there may be 100,000 of 1,000 bytes each.
+//! Totals arrive in the order of folder and agent within each day only, so the sums of an interval are kept in a hash
+//! table until it is over: some 150 bytes for each folder and agent with calls, however many days there are. Agent ids
+//! lie in scratch storage, because there may be 100,000 of 1,000 bytes each.
 
 use super::sum::{Sum, Total};
 use crate::api::interval::Interval;
@@ -79,7 +79,7 @@ impl IntervalSums {
     /// Hands over the totals of the interval in the order of folder id, agent id, and starts anew.
     pub fn drain(&mut self, mut each: impl FnMut(Total<'_>) -> io::Result<()>) -> io::Result<()> {
         let Some(date) = self.start.take() else { return Ok(()) };
-        // Not cleared but freed: clearing takes time for all that one large interval has needed, in each small one after.
+        // Freed, not cleared: after one large interval, clearing would take time for its size in each small one.
         self.places = HashMap::new();
         let mut groups = std::mem::take(&mut self.groups);
         sort(&mut groups, &mut *self.agent_ids)?;

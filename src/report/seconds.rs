@@ -86,7 +86,11 @@ mod tests {
 
         #[test]
         fn seconds_are_written_with_the_digits_they_need(
-            milliseconds in prop_oneof![0..10_000_000_000_i64, 0..i64::MAX, 999_999_999_990_000..1_000_000_000_010_000_i64],
+            milliseconds in prop_oneof![
+                0..10_000_000_000_i64,
+                0..i64::MAX,
+                999_999_999_990_000..1_000_000_000_010_000_i64,
+            ],
             is_negative in any::<bool>(),
         ) {
             let padded = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);

@@ -201,7 +201,10 @@ proptest! {
     #[test]
     fn every_interval_and_format_has_the_plain_sums(
         rows in prop::collection::btree_map(
-            (0..90_u64, 1..6_i32, prop_oneof![Just(String::new()), "[abé]{0,2}(same first bytes){0,2}[a-c\u{1}]{0,20}"]),
+            (0..90_u64, 1..6_i32, prop_oneof![
+                Just(String::new()),
+                "[abé]{0,2}(same first bytes){0,2}[a-c\u{1}]{0,20}",
+            ]),
             (prop_oneof![-1..3_i64, any::<i64>()], prop_oneof![0..5000_i64, any::<i64>()]),
             0..60,
         ),
@@ -223,7 +226,8 @@ proptest! {
 
             let mut entries: BTreeMap<_, (Sum, Vec<(String, i128, String)>)> = BTreeMap::new();
             for ((first, folder, agent_id), sum) in &sums {
-                let (all, agents) = entries.entry((first.format("%Y%m%d").to_string(), (*folder).to_owned())).or_default();
+                let key = (first.format("%Y%m%d").to_string(), (*folder).to_owned());
+                let (all, agents) = entries.entry(key).or_default();
                 all.add(*sum);
                 if !agent_id.is_empty() {
                     agents.push((agent_id.clone(), sum.calls, Seconds::average(*sum).to_string()));
@@ -240,7 +244,8 @@ proptest! {
                 let average = Seconds::average(all);
                 let figures = format!(r#""calls":{},"avg_duration_seconds":{average}"#, all.calls);
                 prop_assert!(written.contains(&figures));
-                for (agent, (agent_id, calls, average)) in entry["agents"].as_array().into_iter().flatten().zip(agents) {
+                let written_agents = entry["agents"].as_array().into_iter().flatten();
+                for (agent, (agent_id, calls, average)) in written_agents.zip(agents) {
                     prop_assert_eq!(agent["agent_id"].as_str(), Some(&*agent_id));
                     let figures = format!(r#""calls":{calls},"avg_duration_seconds":{average}"#);
                     prop_assert!(written.contains(&figures));
