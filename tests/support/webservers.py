@@ -5,7 +5,6 @@ import http.client
 import os
 import pathlib
 import pwd
-import urllib.parse
 
 from .overlay import Machine, printed
 from .processes import CALLSTATS, PROJECT, wait_until
@@ -222,7 +221,3 @@ class Lighttpd(StartsWorker, WebServer):
 
     def start(self):
         self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")
-
-
-def quote(text):
-    return urllib.parse.quote(text, safe="")
