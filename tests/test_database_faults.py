@@ -239,7 +239,7 @@ def test_a_query_does_not_outlive_its_client(way, failing, start):
     worker = start(Worker, failing.url)
     if way == "nginx":
         server = start(Nginx, worker.socket)
-        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection = server.connect()
         connection.sendall(f"GET {ALL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     else:
         connection = socket.socket(socket.AF_UNIX)

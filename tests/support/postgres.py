@@ -68,9 +68,9 @@ class Cluster:
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
-    def database(self, with_schema=True, **options):
+    def database(self, name=None, with_schema=True, **options):
         """A new, empty database."""
-        name = f"test{next(self.numbers)}"
+        name = name or f"test{next(self.numbers)}"
         words = " ".join(f"{key} {value}" for key, value in options.items())
         self.execute(f"create database {name} {words}")
         database = Database(self, name)
