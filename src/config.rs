@@ -3,6 +3,7 @@
 //! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
 //! documentation to it.
 
+use crate::api::date_range::OpenRange;
 use crate::database::{DatabaseUrl, Settings};
 use fastcgi::{AllowedPeers, InvalidPeers, Options};
 use std::ffi::OsString;
@@ -28,6 +29,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("CALLSTATS_DATABASE_PASSWORD_FILE", "", "file with the database password"),
     variable("CALLSTATS_ROOT_TOKEN_FILE", "/opt/voci/state/vspark/apitoken", "file with the root token"),
     variable("CALLSTATS_PREFIX", "/stats", "path before the company"),
+    variable("CALLSTATS_OPEN_RANGE", "day", "open end of a date range: day or unbounded"),
     variable("CALLSTATS_DB_CONNECTIONS", "8", "limit of database connections"),
     variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
     variable("CALLSTATS_STATEMENT_TIMEOUT_MS", "30000", "statement timeout in milliseconds"),
@@ -75,6 +77,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
     pub prefix: String,
+    /// `CALLSTATS_OPEN_RANGE`.
+    pub open_range: OpenRange,
     /// `CALLSTATS_DRAIN_MS`.
     pub drain: Duration,
     /// `CALLSTATS_MAX_CONNECTIONS`, `CALLSTATS_MAX_PARAMS_BYTES`, `CALLSTATS_REQUEST_TIMEOUT_MS`,
@@ -103,6 +107,7 @@ impl Config {
             root_token_file: env.path_or_default("CALLSTATS_ROOT_TOKEN_FILE"),
             socket: env.path("CALLSTATS_SOCKET"),
             prefix: env.prefix(),
+            open_range: env.open_range(),
             drain: env.milliseconds("CALLSTATS_DRAIN_MS", 0),
             transport: env.transport(),
             spool_dir: env.path_or_default("CALLSTATS_SPOOL_DIR"),
@@ -193,6 +198,14 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
         prefix
     }
 
+    fn open_range(&mut self) -> OpenRange {
+        let text = self.text("CALLSTATS_OPEN_RANGE");
+        OpenRange::parse(&text).unwrap_or_else(|| {
+            self.errors.push(format!("CALLSTATS_OPEN_RANGE is {text:?}. Hint: use day or unbounded"));
+            OpenRange::default()
+        })
+    }
+
     fn database(&mut self) -> DatabaseUrl {
         let url = self.text("DATABASE_URL");
         if url.is_empty() {
@@ -232,6 +245,7 @@ mod tests {
         assert_eq!((config.prefix.as_str(), config.database.connections), ("/stats", 8));
         assert_eq!((config.database.wait.as_millis(), config.database.statement_timeout.as_millis()), (2000, 30_000));
         assert_eq!(config.drain.as_millis(), 5000);
+        assert_eq!(config.open_range, OpenRange::Day);
         let transport = config.transport;
         assert_eq!((transport.max_connections, transport.max_params_bytes), (10_000, 1_048_576));
         assert_eq!((transport.request_timeout.as_secs(), transport.send_timeout.as_secs()), (30, 60));
@@ -251,6 +265,7 @@ mod tests {
         let errors = config(&[
             ("DATABASE_URL", "postgresql://u:pa55word@h/db?bogus=1"),
             ("CALLSTATS_PREFIX", "stats/"),
+            ("CALLSTATS_OPEN_RANGE", "open"),
             ("CALLSTATS_DB_CONNECTIONS", "0"),
             ("CALLSTATS_DB_WAIT_MS", "2s"),
             ("CALLSTATS_STATEMENT_TIMEOUT_MS", "-1"),
@@ -263,7 +278,7 @@ mod tests {
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 12, "{errors:?}");
+        assert_eq!(errors.len(), 13, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
     }

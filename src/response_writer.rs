@@ -143,7 +143,8 @@ impl Write for ResponseWriter<'_> {
         Ok(length)
     }
 
+    /// Hands over what there is. It does not wait for the client either.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.is_head || self.piece.is_empty() { Ok(()) } else { self.hand_over() }
     }
 }

@@ -115,7 +115,7 @@ class Operator:
             self.last = done.stdout
 
     def run(self, command):
-        return self.machine.try_run(f"cd {shlex.quote(str(self.folder))}\n{command}")
+        return self.machine.try_run(f"cd {shlex.quote(str(self.folder))}\n{command}", input="y\n")  # what apt asks
 
 
 def checkout(machine):

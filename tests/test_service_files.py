@@ -181,8 +181,8 @@ def test_the_sysv_script_reads_the_environment_as_systemd_does():
                 lines = machine.path("/tmp/environment").read_bytes().split(b"\0")
                 found[how] = dict(line.split(b"=", 1) for line in lines if line)
             for name in set(found["systemd"]) | set(found["script"]):
-                if not name.startswith((b"SYSTEMD", b"INVOCATION", b"JOURNAL", b"LANG", b"LC_", b"PWD", b"PATH", b"HOME",
-                                        b"USER", b"LOGNAME", b"SHELL", b"SHLVL", b"_", b"DEBIAN", b"OLDPWD", b"FCGI",
+                if not name.startswith((b"SYSTEMD", b"INVOCATION", b"JOURNAL", b"LANG", b"LC_", b"PWD", b"PATH",
+                                        b"HOME", b"USER", b"LOGNAME", b"SHELL", b"SHLVL", b"_", b"DEBIAN", b"OLDPWD", b"FCGI",
                                         b"TERM")):
                     assert found["script"].get(name) == found["systemd"].get(name), name
             assert found["script"].get(b"DATABASE_URL") in (

@@ -93,57 +93,53 @@ export class Records {
     }
 
     /** Sums over the rows of these folders (null: all) and this agent (null: all). */
-    sums(folders = null, agent = null) {
+    sums(folderNames = null, agentName = null) {
         const intervals = this.starts.length;
         const numbers = size => new Float64Array(size);
+        const folders = this.folders.list;
+        const agents = this.agents.list;
         const total = { calls: 0, ms: 0 };
         const byInterval = { calls: numbers(intervals), ms: numbers(intervals) };
-        const folderCalls = numbers(this.folders.list.length),
-            folderMs = numbers(this.folders.list.length);
-        const folderIntervals = numbers(this.folders.list.length * intervals);
-        const agentCalls = numbers(this.agents.list.length),
-            agentMs = numbers(this.agents.list.length);
-        const seenFolders = new Set(),
-            seenAgents = new Set(),
-            pairs = new Set();
-        const chosen = this.#chosen(folders, agent);
+        const ofFolder = { rows: numbers(folders.length), calls: numbers(folders.length), ms: numbers(folders.length) };
+        const ofAgent = { rows: numbers(agents.length), calls: numbers(agents.length), ms: numbers(agents.length) };
+        const folderIntervals = numbers(folders.length * intervals);
+        const pairs = new Uint8Array(folders.length * agents.length);
+        const foldersOf = numbers(agents.length);
+        const chosen = this.#chosen(folderNames, agentName);
         for (let row = 0; row < this.length; row += 1) {
             if (!chosen(row)) continue;
-            const calls = this.calls[row],
-                ms = this.ms[row];
-            const interval = this.interval[row],
-                inFolder = this.folder[row],
-                ofAgent = this.agent[row];
+            const calls = this.calls[row];
+            const ms = this.ms[row];
+            const interval = this.interval[row];
+            const folder = this.folder[row];
+            const agent = this.agent[row];
             total.calls += calls;
             total.ms += ms;
             byInterval.calls[interval] += calls;
             byInterval.ms[interval] += ms;
-            folderCalls[inFolder] += calls;
-            folderMs[inFolder] += ms;
-            folderIntervals[inFolder * intervals + interval] += calls;
-            agentCalls[ofAgent] += calls;
-            agentMs[ofAgent] += ms;
-            seenFolders.add(inFolder);
-            seenAgents.add(ofAgent);
-            pairs.add(ofAgent * this.folders.list.length + inFolder);
+            ofFolder.rows[folder] += 1;
+            ofFolder.calls[folder] += calls;
+            ofFolder.ms[folder] += ms;
+            folderIntervals[folder * intervals + interval] += calls;
+            ofAgent.rows[agent] += 1;
+            ofAgent.calls[agent] += calls;
+            ofAgent.ms[agent] += ms;
+            const pair = agent * folders.length + folder;
+            foldersOf[agent] += 1 - pairs[pair];
+            pairs[pair] = 1;
         }
-        const foldersOf = numbers(this.agents.list.length);
-        for (const pair of pairs) foldersOf[Math.floor(pair / this.folders.list.length)] += 1;
+        /** Those that have rows, each with its name, its sums, and more. */
+        const found = (names, { rows, calls, ms }, more) =>
+            names.flatMap((name, place) =>
+                rows[place] ? [{ name, calls: calls[place], ms: ms[place], ...more(place) }] : [],
+            );
         return {
             ...total,
             byInterval,
-            folders: [...seenFolders].map(place => ({
-                name: this.folders.list[place],
-                calls: folderCalls[place],
-                ms: folderMs[place],
+            folders: found(folders, ofFolder, place => ({
                 byInterval: folderIntervals.subarray(place * intervals, (place + 1) * intervals),
             })),
-            agents: [...seenAgents].map(place => ({
-                name: this.agents.list[place],
-                calls: agentCalls[place],
-                ms: agentMs[place],
-                folders: foldersOf[place],
-            })),
+            agents: found(agents, ofAgent, place => ({ folders: foldersOf[place] })),
         };
     }
 

@@ -16,6 +16,7 @@ export class DataTable {
     #rows = [];
     #page = 0;
     #shown = [];
+    #ranks = null;
 
     constructor({ id, caption, noun, file, sortable = true, onChange = () => {} }) {
         this.id = id;
@@ -98,6 +99,7 @@ export class DataTable {
         this.view = view;
         this.#columns = columns;
         this.#rows = rows;
+        this.#ranks = null;
         if (this.filter.value !== view.filter) this.filter.value = view.filter;
         const pages = this.#page;
         this.#arrange(pages);
@@ -108,20 +110,30 @@ export class DataTable {
         return this.#shown;
     }
 
+    /** The place of each row in the order of names, which takes longer to compare than numbers. */
+    #order() {
+        this.#ranks ??= new Map([...this.#rows].sort((a, b) => byName(a.name, b.name)).map((row, rank) => [row, rank]));
+        return this.#ranks;
+    }
+
     #arrange(page = 0) {
         const { sort, descending, filter } = this.view;
         const wanted = folded(filter.trim());
-        let rows = wanted ? this.#rows.filter(row => folded(row.name || NAMELESS).includes(wanted)) : [...this.#rows];
+        let rows = wanted
+            ? this.#rows.filter(row => (row.folded ??= folded(row.name || NAMELESS)).includes(wanted))
+            : [...this.#rows];
         const column = this.#columns.find(({ key }) => key === sort);
         if (this.sortable && column) {
             const sign = descending ? -1 : 1;
-            const keyed = rows.map(row => [column.value(row), row]);
+            const order = this.#order();
+            const keyed = rows.map(row => ({ row, value: sort === "name" ? order.get(row) : column.value(row) }));
             // Rows without a value are last either way; equal ones are in the order of names.
-            keyed.sort(([a, rowA], [b, rowB]) => {
-                if (a === null || b === null) return (a === null) - (b === null) || byName(rowA.name, rowB.name);
-                return sign * (typeof a === "string" ? byName(a, b) : a - b) || byName(rowA.name, rowB.name);
+            keyed.sort((a, b) => {
+                const missing = (a.value === null) - (b.value === null);
+                const difference = missing || (a.value === null ? 0 : sign * (a.value - b.value));
+                return difference || order.get(a.row) - order.get(b.row);
             });
-            rows = keyed.map(([, row]) => row);
+            rows = keyed.map(({ row }) => row);
         }
         this.#shown = rows;
         this.#page = Math.min(page, Math.max(0, Math.ceil(rows.length / PAGE) - 1));

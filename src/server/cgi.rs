@@ -42,6 +42,7 @@ pub fn serve(configured: &Result<(Config, Connector), Vec<String>>) -> bool {
     }
     let context = Context {
         prefix: &config.prefix,
+        open_range: config.open_range,
         root_token: RootTokenFile::new(config.root_token_file.clone()).token(),
         store: connector,
         scratch: &Spool::new(config.spool_dir.clone(), config.spool_max_bytes),

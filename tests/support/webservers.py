@@ -5,7 +5,6 @@ import http.client
 import os
 import pathlib
 import pwd
-import urllib.parse
 
 from .overlay import Machine, printed
 from .processes import CALLSTATS, PROJECT, wait_until
@@ -142,7 +141,8 @@ class StartsWorker:
 
 def commands(file):
     """The commands that a shipped file prints, but for those about services and PostgreSQL, of which none runs here."""
-    return [line for line in printed(file) if not line.startswith("systemctl ") and "postgresql" not in line]
+    services = ("systemctl ", "nginx -s ")
+    return [line for line in printed(file) if not line.startswith(services) and "postgresql" not in line]
 
 
 class Nginx(InFrontOfWorker, WebServer):
@@ -221,7 +221,3 @@ class Lighttpd(StartsWorker, WebServer):
 
     def start(self):
         self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")
-
-
-def quote(text):
-    return urllib.parse.quote(text, safe="")
