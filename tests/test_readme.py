@@ -93,6 +93,11 @@ def test_named_tests_exist(node):
     assert name in {function.name for function in tree.body if isinstance(function, ast.FunctionDef)}
 
 
+def test_minimum_rust_is_that_of_the_package():
+    [minimum] = re.findall(r'^rust-version = "([\d.]+)"$', (PROJECT / "Cargo.toml").read_text(), re.M)
+    assert f"Rust {minimum} or newer" in re.sub(r"\s+", " ", (PROJECT / "README.md").read_text())
+
+
 # What is typed on a machine of its own.
 
 
