@@ -17,7 +17,8 @@ select asker.id is not null as token_is_known,
        end as folder_names
 from (select) as always
 left join callstats.company asker on asker.token_sha256 = $1::bytea
-left join callstats.company company on company.short_name = $3::text and ($2::boolean or company.id = asker.id)
+left join callstats.company company
+       on company.short_name = case when $2::boolean or asker.short_name = $3::text then $3::text end
 left join callstats.organization organization
        on organization.company_id = company.id and organization.short_name = $4::text
 left join callstats.folder folder on folder.organization_id = organization.id and folder.name = $5::text
