@@ -389,7 +389,8 @@ begin
     elsif name in ('posixrules', 'localtime', 'Factory') then
         return 'is not the same on every server';
     elsif exists (select from pg_timezone_abbrevs z where z.abbrev = upper(name)) then
-        if not exists (select from pg_timezone_names z where z.name = time_zone_problem.name) then
+        if not exists (select from callstats.organization o where o.time_zone = name)
+           and not exists (select from pg_timezone_names z where z.name = time_zone_problem.name) then
             return 'is not known to this server';
         end if;
         perform set_config('timezone', name, true);
