@@ -52,8 +52,8 @@ def test_50_000_folders_of_1_000_bytes_stay_below_64_mb(database, start, query):
 def test_memory_does_not_grow_with_days(one_folder, start):
     """A year of the same agents, summed up, costs what a month of them does."""
     one_folder.query("""create view callstats.call_source as
-            select 1 as organization_id, date '2026-01-01' + day as call_date, 1 as folder_id, 'agent ' || n as agent_id,
-                   1 as calls, 1000 as duration_ms
+            select 1 as organization_id, date '2026-01-01' + day as call_date, 1 as folder_id,
+                   'agent ' || n as agent_id, 1 as calls, 1000 as duration_ms
             from generate_series(0, 364) day, generate_series(1, 2000) n;
         grant select on callstats.call_source to callstats_worker""")
     by_month = peak(start, one_folder, "interval=month", 12 * 2000 * 40)
