@@ -11,7 +11,7 @@ from ..support import torture
 from ..support.processes import PROJECT
 from ..support.worker import ROOT_TOKEN, Worker
 
-SQL = PROJECT / "src" / "sql"
+SQL = PROJECT / "src" / "admin" / "sql"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_time_zone_without_summer_time_is_refused_with_a_hint(zone, hint, one_or
         assert one_organization.value("show timezone") == session_zone
     with contextlib.closing(one_organization.cluster.connect(one_organization.name, "callstats_worker")) as connection:
         with connection.cursor() as cursor:
-            cursor.execute((SQL / "check_time_zones.sql").read_text())
+            cursor.execute((SQL / "time_zones.sql").read_text())
             assert [row[:3] for row in cursor.fetchall()] == [("acme", "old", zone)]
 
 
@@ -132,7 +132,7 @@ def test_rows_that_cannot_be_counted_are_left_out_and_named(duration, bad, one_o
             for _ in range(2):  # the first one may meet a plan of the view before
                 answer = worker.ask("GET", f"/stats/acme/{path}?token={ROOT_TOKEN}&daterange=20260303")
             assert (answer.status, json.loads(answer.body)) == (200, expected), (path, calls)
-        found = one_organization.query((SQL / "check_call_source.sql").read_text())
+        found = one_organization.query((SQL / "left_out_rows.sql").read_text())
         assert sum(row[2] for row in found) == 3 + len(bad)
         assert {row[1] for row in found} >= {"no folder_id", "no calls", "no duration_ms"}
         worker.stop()
@@ -149,7 +149,7 @@ def test_groups_of_a_rollup_may_have_more_calls_than_an_int(one_organization, st
 
 def test_privileges_that_are_left_are_named(one_organization):
     one_organization.script(PROJECT / "deploy" / "rollup.sql")
-    text = (SQL / "check_privileges.sql").read_text()
+    text = (SQL / "remaining_privileges.sql").read_text()
 
     def found():
         with contextlib.closing(one_organization.cluster.connect(one_organization.name, "callstats_worker")) as connection:
