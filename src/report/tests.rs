@@ -164,6 +164,9 @@ fn an_interval_is_sent_when_it_is_over() {
     assert!(out.0[0] > 0 && out.0.is_sorted_by(|a, b| a < b));
 }
 
+/// Agent id, calls, average.
+type PlainAgent = (String, i128, String);
+
 type Sums = BTreeMap<(NaiveDate, &'static str, String), Sum>;
 
 /// The sums by first day, folder and agent.
@@ -224,7 +227,7 @@ proptest! {
             }).collect();
             prop_assert_eq!(csv_sums(&report(interval, Format::Csv, &totals)), expected);
 
-            let mut entries: BTreeMap<_, (Sum, Vec<(String, i128, String)>)> = BTreeMap::new();
+            let mut entries: BTreeMap<_, (Sum, Vec<PlainAgent>)> = BTreeMap::new();
             for ((first, folder, agent_id), sum) in &sums {
                 let key = (first.format("%Y%m%d").to_string(), (*folder).to_owned());
                 let (all, agents) = entries.entry(key).or_default();
