@@ -145,6 +145,13 @@ impl Write for ResponseWriter<'_> {
 
     /// Hands over what there is. It does not wait for the client either.
     fn flush(&mut self) -> io::Result<()> {
-        if self.is_head || self.piece.is_empty() { Ok(()) } else { self.hand_over() }
+        if self.is_head || self.piece.is_empty() {
+            return Ok(());
+        }
+        self.hand_over()?;
+        match self.stored {
+            Some(_) => Ok(()),
+            None => self.client.try_flush().inspect_err(|_| self.client_failed = true),
+        }
     }
 }

@@ -177,6 +177,10 @@ impl Client for Fickle {
         self.write(&bytes[..taken])
     }
 
+    fn try_flush(&mut self) -> io::Result<()> {
+        self.flush()
+    }
+
     fn on_disconnect(&self, _: Box<dyn FnOnce() + Send>) -> Box<dyn Watch> {
         Box::new(Unwatched)
     }

@@ -76,6 +76,10 @@ impl Client for Output {
         Ok(written)
     }
 
+    fn try_flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is held back
+    }
+
     fn on_disconnect(&self, _: Box<dyn FnOnce() + Send>) -> Box<dyn Watch> {
         Box::new(Unwatched)
     }

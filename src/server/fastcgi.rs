@@ -136,6 +136,10 @@ impl Client for Response<'_> {
         Ok(sent)
     }
 
+    fn try_flush(&mut self) -> io::Result<()> {
+        self.request.stdout().try_flush().map(|_| ())
+    }
+
     fn on_disconnect(&self, action: Box<dyn FnOnce() + Send>) -> Box<dyn Watch> {
         let is_disconnected = Arc::new(AtomicBool::new(false));
         let disconnected = is_disconnected.clone();
