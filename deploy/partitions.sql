@@ -3,7 +3,7 @@
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f partitions.sql
 --
 -- Run it once; safe to run again. It converts the table that is there without copying it: what it holds becomes the
--- first partition, callstats.call_before, up to the end of the month of its last call or of tomorrow, whichever is later.
+-- first partition, callstats.call_before, up to the end of the month of its last call or of tomorrow, if that is later.
 -- It reads the table twice without blocking anybody, and then blocks its readers and writers for less than two seconds.
 -- If it is interrupted, run it again: until then the table refuses calls that are later than that month.
 --
@@ -11,8 +11,8 @@
 -- before any change, and names the reason, if something of yours depends on the table that it cannot carry over: a view
 -- or a function over it, a publication of it, a unique index, a policy, a rule, or a foreign key that refers to it.
 --
--- Ids come from the sequence callstats.call_id_seq. Whoever may insert calls gets the privilege to use it; for those who
--- get it later, create_month_partitions does that. An id is unique within its partition and organization.
+-- Ids come from the sequence callstats.call_id_seq. Whoever may insert calls gets the privilege to use it; for those
+-- who get it later, create_month_partitions does that. An id is unique within its partition and organization.
 --
 -- Calls for which there is no partition are refused, so let partitions be created every day, by
 -- deploy/systemd/callstats-partitions.timer or with pg_cron; callstats check looks after them:
@@ -212,24 +212,13 @@ commit;
 begin;
 select callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode') \g /dev/null
 do $$
-begin
-    if exists (select from pg_constraint
-               where conrelid = 'callstats.call'::regclass and conname = 'call_before_end') then
-        perform callstats.retry_on_lock('alter table callstats.call drop constraint call_before_end');
-    end if;
-end
-$$;
-commit;
-begin;
-select callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode') \g /dev/null
-do $$
 declare
     last_day timestamp;
 begin
     if (select relkind from pg_class where oid = 'callstats.call'::regclass) = 'r' then
         select greatest(max(started_at), now()::timestamp + interval '1 day') into last_day from callstats.call;
-        perform callstats.retry_on_lock(format('alter table callstats.call add constraint call_before_end
-            check (started_at < %L) not valid', date_trunc('month', last_day) + interval '1 month'));
+        perform callstats.retry_on_lock('alter table callstats.call drop constraint if exists call_before_end',
+            format('alter table callstats.call add constraint call_before_end check (started_at < %L) not valid', date_trunc('month', last_day) + interval '1 month'));
     end if;
 end
 $$;

@@ -288,8 +288,8 @@ select callstats.retry_on_lock('lock table only callstats.call in share update e
 select callstats.require_call_source('rollup.sql', array['rollup', 'calls']) \g /dev/null
 do $$
 begin
-    -- Its "drop view" waits for readers, and lets others pass meanwhile. The definition of the first version is replaced
-    -- as well: its calls were int.
+    -- Its "drop view" waits for readers, and lets others pass meanwhile. Replaced is also the definition of the first
+    -- version: its calls were int.
     if (select query from callstats.call_source_kind())
        is distinct from (select query from callstats.shipped_call_source() where kind = 'rollup' limit 1) then
         perform callstats.replace_call_source('rollup');

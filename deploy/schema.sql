@@ -28,12 +28,8 @@ begin
     loop
         begin
             create schema if not exists callstats;
-            create table if not exists callstats.schema_version (
-                version int primary key,
-                installed_at timestamptz not null default now()
-            );
             exit;
-        exception when unique_violation or duplicate_schema or duplicate_table or duplicate_object then
+        exception when unique_violation or duplicate_schema then
             null;
         end;
     end loop;
@@ -62,6 +58,21 @@ begin
 end
 $$;
 
+do $$
+begin
+    loop
+        begin
+            create table if not exists callstats.schema_version (
+                version int primary key,
+                installed_at timestamptz not null default now()
+            );
+            exit;
+        exception when unique_violation or duplicate_table or duplicate_object then
+            null; -- created at the same moment, in a schema that was there
+        end;
+    end loop;
+end
+$$;
 lock table callstats.schema_version in share row exclusive mode;
 
 -- The worker logs in as this role. It has no password; pg_hba.conf or the operator says how it may connect.
@@ -221,7 +232,7 @@ declare
     found_definition text;
 begin
     kind := case when to_regclass('callstats.call_source') is null then 'missing' else 'other' end;
-    if kind = 'missing' or (select relkind from pg_class where oid = 'callstats.call_source'::regclass) <> 'v' then
+    if (select relkind from pg_class where oid = to_regclass('callstats.call_source')) is distinct from 'v' then
         return;
     end if;
     found_definition := pg_get_viewdef('callstats.call_source'::regclass);
@@ -256,7 +267,7 @@ begin
             using hint = case found_kind when 'rollup' then 'Run rollup-remove.sql first.'
                 else 'If that is what you want: drop view callstats.call_source' end;
     end if;
-    dependents := callstats.dependents_of('callstats.call_source');
+    dependents := callstats.dependents_of(to_regclass('callstats.call_source'));
     if found_kind <> replaceable[1] and dependents is not null then
         raise exception '% stops: callstats.call_source is used by %', script, dependents
             using hint = 'Drop it, run the script, and create it again.';
@@ -378,7 +389,8 @@ begin
     elsif name in ('posixrules', 'localtime', 'Factory') then
         return 'is not the same on every server';
     elsif exists (select from pg_timezone_abbrevs z where z.abbrev = upper(name)) then
-        if not exists (select from pg_timezone_names z where z.name = time_zone_problem.name) then
+        if not exists (select from callstats.organization o where o.time_zone = name)
+           and not exists (select from pg_timezone_names z where z.name = time_zone_problem.name) then
             return 'is not known to this server';
         end if;
         perform set_config('timezone', name, true);

@@ -101,6 +101,9 @@ class World:
 def test_hundreds_of_random_requests(cluster, start, open_range):
     # The order of bytes must hold whatever the order of the database is: here it is that of a language.
     database = cluster.database(template="template0", locale_provider="icu", icu_locale="'en-US'")
+    # Names as they were before control characters were refused.
+    database.query("alter table callstats.folder drop constraint folder_name_has_no_control_character")
+    database.query("alter table callstats.call drop constraint call_agent_id_has_no_control_character")
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
     world = World(seed, database)

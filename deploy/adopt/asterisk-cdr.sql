@@ -69,7 +69,7 @@ begin
                     'truncate callstats.call';
         end if;
     end if;
-    dependents := callstats.dependents_of('callstats.call_source');
+    dependents := callstats.dependents_of(to_regclass('callstats.call_source'));
     if dependents is not null then
         raise exception 'adoption stops: callstats.call_source is used by %', dependents
             using hint = 'Drop it, run this file, and create it again.';

@@ -34,6 +34,9 @@ type Fingerprint = [u64; 2];
 /// The bytes of an agent id that are compared at once.
 const CHUNK_BYTES: usize = 16;
 
+/// The bytes that are skipped at once if many agent ids have them in common.
+const SKIPPED_BYTES: usize = 4096;
+
 struct Group {
     folder_id: i32,
     /// Where the agent id is in scratch storage.
@@ -71,7 +74,7 @@ impl IntervalSums {
         self.agent_ids.append(agent_id.as_bytes())?;
         let length = u32::try_from(agent_id.len()).map_err(io::Error::other)?;
         self.places.insert(fingerprint, self.groups.len());
-        let chunk = chunk(agent_id.as_bytes());
+        let chunk = first_bytes(agent_id.as_bytes());
         self.groups.push(Group { folder_id: total.folder_id, offset, length, chunk, sum: total.sum });
         Ok(())
     }
@@ -96,7 +99,7 @@ impl IntervalSums {
 }
 
 /// The first bytes, with zeros after the end.
-fn chunk(bytes: &[u8]) -> [u8; CHUNK_BYTES] {
+fn first_bytes(bytes: &[u8]) -> [u8; CHUNK_BYTES] {
     let mut chunk = [0; CHUNK_BYTES];
     let length = bytes.len().min(CHUNK_BYTES);
     chunk[..length].copy_from_slice(&bytes[..length]);
@@ -106,16 +109,18 @@ fn chunk(bytes: &[u8]) -> [u8; CHUNK_BYTES] {
 /// Sorts by folder id and agent id. Those with the same first bytes are sorted again by the bytes that follow, and so
 /// on, so that few agent ids are read from storage and an error while reading ends it.
 fn sort(groups: &mut [Group], agent_ids: &mut dyn Scratch) -> io::Result<()> {
-    let mut alike = vec![(0..groups.len(), 0)];
-    while let Some((range, sorted_bytes)) = alike.pop() {
+    let mut alike = vec![(0..groups.len(), 0_u64)];
+    while let Some((range, mut sorted_bytes)) = alike.pop() {
         let Some(part) = groups.get_mut(range.clone()) else { continue };
         if sorted_bytes > 0 {
+            sorted_bytes += common_bytes(part, sorted_bytes, agent_ids)?;
             for group in &mut *part {
-                group.read_chunk(sorted_bytes, agent_ids)?;
+                let chunk = group.read(sorted_bytes, CHUNK_BYTES, agent_ids)?;
+                group.chunk = first_bytes(&chunk);
             }
         }
         part.sort_unstable_by_key(|group| (group.folder_id, group.chunk, group.length));
-        let sorted_bytes = sorted_bytes + CHUNK_BYTES as u64;
+        sorted_bytes += CHUNK_BYTES as u64;
         let mut start = range.start;
         for run in part.chunk_by(|a, b| (a.folder_id, a.chunk) == (b.folder_id, b.chunk)) {
             if run.len() > 1 && run.iter().any(|group| u64::from(group.length) > sorted_bytes) {
@@ -127,12 +132,25 @@ fn sort(groups: &mut [Group], agent_ids: &mut dyn Scratch) -> io::Result<()> {
     Ok(())
 }
 
+/// How many bytes from `at` on all agent ids of some groups have in common, up to [`SKIPPED_BYTES`].
+fn common_bytes(groups: &[Group], at: u64, agent_ids: &mut dyn Scratch) -> io::Result<u64> {
+    let Some((first, others)) = groups.split_first() else { return Ok(0) };
+    let mut common = first.read(at, SKIPPED_BYTES, agent_ids)?;
+    for group in others {
+        let bytes = group.read(at, common.len(), agent_ids)?;
+        common.truncate(common.iter().zip(&bytes).take_while(|(a, b)| a == b).count());
+    }
+    Ok(common.len() as u64)
+}
+
 impl Group {
-    /// Takes the bytes from `at` on to sort by.
-    fn read_chunk(&mut self, at: u64, agent_ids: &mut dyn Scratch) -> io::Result<()> {
-        let rest = u64::from(self.length).saturating_sub(at).min(CHUNK_BYTES as u64);
-        self.chunk = [0; CHUNK_BYTES];
-        let Some(chunk) = self.chunk.get_mut(..usize::try_from(rest).map_err(io::Error::other)?) else { return Ok(()) };
-        if chunk.is_empty() { Ok(()) } else { agent_ids.read_exact_at(self.offset + at, chunk) }
+    /// Up to `most` bytes of the agent id, from `at` on.
+    fn read(&self, at: u64, most: usize, agent_ids: &mut dyn Scratch) -> io::Result<Vec<u8>> {
+        let rest = usize::try_from(u64::from(self.length).saturating_sub(at)).unwrap_or(most);
+        let mut bytes = vec![0; rest.min(most)];
+        if !bytes.is_empty() {
+            agent_ids.read_exact_at(self.offset + at, &mut bytes)?;
+        }
+        Ok(bytes)
     }
 }

@@ -4,8 +4,8 @@
 //! daily totals -> [intervals: sums for each week, month or range] -> entries -> [json | csv] -> bytes
 //! ```
 //!
-//! Totals arrive in the order of date, folder id, agent id, and no stage holds more than one interval of them. Days need
-//! no sums of their own, because a day's totals arrive once for each folder and agent.
+//! Totals arrive in the order of date, folder id, agent id, and no stage holds more than one interval of them. Days
+//! need no sums of their own, because a day's totals arrive once for each folder and agent.
 
 mod csv;
 mod entries;

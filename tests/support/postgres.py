@@ -109,11 +109,24 @@ class Database:
     def value(self, statement, *parameters):
         return self.query(statement, *parameters)[0][0]
 
-    def script(self, path):
-        """Runs a file as an operator does."""
-        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path, "-p", self.cluster.port, "-U", "owner", "-d", self.name]
-        text = path.read_text()
-        subprocess.run([str(word) for word in command], input=text, text=True, check=True, capture_output=True)
+    def psql(self, *arguments, user="owner", **options):
+        """Runs psql as an operator does; returns its exit code and all that it printed."""
+        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path,
+                   "-p", self.cluster.port, "-U", user, "-d", self.name, *arguments]
+        done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False, **options)
+        return done.returncode, done.stdout
+
+    def script(self, path, user="owner"):
+        """Runs a file that must succeed."""
+        code, output = self.psql(user=user, input=path.read_text())
+        assert code == 0, f"{path.name}: {output}"
+
+    def refused(self, path, user="owner"):
+        """Runs a file that must stop; returns what it printed."""
+        code, output = self.psql(user=user, input=path.read_text())
+        assert code == 3, f"{path.name}: {output}"
+        return output
 
     def copy(self, table_and_columns, lines):
         """COPY of text lines."""

@@ -153,8 +153,7 @@ class StartsWorker:
 
 def commands(file):
     """The commands that a shipped file prints, but for those about services and PostgreSQL, of which none runs here."""
-    services = ("systemctl ", "nginx -s ")
-    return [line for line in printed(file) if not line.startswith(services) and "postgresql" not in line]
+    return [line for line in printed(file) if not line.startswith("systemctl ") and "postgresql" not in line]
 
 
 class Nginx(InFrontOfWorker, WebServer):
