@@ -1,6 +1,8 @@
 //! The executable: reads how it was started, does that, and turns the result into an exit code. Touches the
 //! environment, standard input, output and error.
 
+mod log_format;
+
 use callstats::admin::{self, check};
 use callstats::cli::{self, Command, Start};
 use callstats::config::Config;
@@ -28,7 +30,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info")).init();
+    log_format::start();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),

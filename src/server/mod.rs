@@ -3,6 +3,7 @@
 pub mod cgi;
 pub mod fastcgi;
 pub mod listen;
+pub mod manager;
 pub mod metrics;
 pub mod root_token;
 pub mod signals;

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::database::{Connector, Pool};
 use crate::server::fastcgi;
+use crate::server::manager::ServiceManager;
 use crate::server::metrics::{self, Metrics};
 use crate::server::root_token::RootTokenFile;
 use crate::server::signals::Signals;
@@ -19,6 +20,7 @@ use std::time::Instant;
 /// Serves the requests of a listening socket until a signal stops it.
 pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> io::Result<()> {
     let signals = Signals::register()?;
+    let manager = ServiceManager::from_env()?;
     let pool = Pool::new(&config.database, connector);
     let root_token = Arc::new(RootTokenFile::new(config.root_token_file.clone()));
     root_token.token(); // logs a problem at the start
@@ -42,7 +44,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
         metrics.count(&outcome);
         outcome.completion == Completion::Complete
     };
-    fastcgi::serve(listener, &signals, config.transport.clone(), config.drain, reload, handler)?;
+    fastcgi::serve(listener, &signals, &manager, config.transport.clone(), config.drain, reload, handler)?;
     log::info!(target: "callstats", "stopped");
     Ok(())
 }
