@@ -20,6 +20,7 @@ def operator(database):
 
     def run(script, *words, **options):
         return subprocess.run([PROJECT / "deploy" / script, *words], capture_output=True, text=True, env=environment, **options)
+    run.environment = environment
     return run
 
 
@@ -142,3 +143,18 @@ def test_a_million_rows(tenants, database, tmp_path):
     assert done.stdout == "loaded 1000000 calls\n", done.stderr
     print(f"one million rows in {time.monotonic() - began:.1f} s")
     assert database.value("select count(*) from callstats.call") == 1_000_000
+
+
+@pytest.mark.parametrize("name", ["x\t';touch pwned;#.csv", "$(touch pwned).csv", "`touch pwned`.csv", "a b.csv",
+                                  "Müller.csv", "'; touch pwned; '.csv", "-n.csv", "a\nb.csv", "\\'\"$x.csv"])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_load_runs_nothing_in_the_name_of_a_file(name, locale, operator, database, tmp_path):
+    database.query("""insert into callstats.company (id, short_name) values (1, 'acme');
+        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support')""")
+    (tmp_path / name).write_text(HEADER + "acme,support,Sales,anna,2026-03-03 08:15:00,125\n")
+    file = f"./{name}" if name.startswith("-") else name
+    done = subprocess.run([PROJECT / "deploy" / "load-calls", file], capture_output=True, text=True, cwd=tmp_path,
+                          env=operator.environment | {"LC_ALL": locale})
+    assert done.returncode == 0 and "loaded 1 calls" in done.stdout, done.stderr
+    assert not (tmp_path / "pwned").exists()
+    assert database.value("select count(*) from callstats.call") == 1
