@@ -162,7 +162,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
     let mut results = Vec::new();
     match connector.client() {
         Err(error) => {
-            let fix = if error.kind == DatabaseErrorKind::Unavailable && error.message.contains("(SQLSTATE 28000)") {
+            let fix = if error.kind == DatabaseErrorKind::Refused && error.message.contains("(SQLSTATE 28000)") {
                 format!("{}; if the role does not exist yet: {}", error.hint, installed::psql("schema.sql"))
             } else {
                 error.hint.to_owned()
@@ -170,6 +170,11 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
             results.push(CheckResult { name: "database", verdict: Verdict::fail(error.message, fix) });
         }
         Ok(mut client) => {
+            // Behind a pooler it may stay, with the value that the worker sets for each transaction anyway.
+            let limit = config.database.statement_timeout.as_millis();
+            if let Err(error) = client.batch_execute(&format!("set statement_timeout = {limit}")) {
+                log::debug!("cannot set the statement timeout: {}", describe(&error));
+            }
             let mut checks: Vec<(&str, Check)> = vec![("database", database), ("schema", schema)];
             if schema_exists(&mut client) {
                 checks.extend([
@@ -187,6 +192,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                 });
                 results.push(CheckResult { name, verdict });
             }
+            results.insert(1, CheckResult { name: "connection", verdict: connection(connector) });
         }
     }
     results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
@@ -199,7 +205,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
 fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let started = Instant::now();
     let row = client
-        .query_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
+        .query_typed_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
     let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
     let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     Ok(if number >= 130_000 {
@@ -209,8 +215,17 @@ fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
+/// Whether the way to the database is verified, and what is in between.
+fn connection(connector: &Connector) -> Verdict {
+    match connector.describe_connection() {
+        Ok((message, None)) => Verdict::Pass(message),
+        Ok((message, Some(fix))) => Verdict::warn(message, fix),
+        Err(error) => Verdict::fail(error.message, error.hint),
+    }
+}
+
 fn schema_exists(client: &mut Client) -> bool {
-    let found = client.query_one("select to_regclass('callstats.schema_version') is not null", &[]);
+    let found = client.query_typed_one("select to_regclass('callstats.schema_version') is not null", &[]);
     found.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 
@@ -220,7 +235,7 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
         return Ok(Verdict::fail("the schema callstats does not exist", fix));
     }
     let version: Option<i32> =
-        client.query_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
+        client.query_typed_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
     Ok(match version {
         Some(SCHEMA_VERSION) => Verdict::Pass(format!("version {SCHEMA_VERSION}")),
         Some(newer) if newer > SCHEMA_VERSION => Verdict::fail(
@@ -233,8 +248,8 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
 
 /// Neither missing nor too many.
 fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let rows = client.query(PRIVILEGES, &[])?;
-    let user: String = client.query_one("select current_user::text", &[])?.try_get(0)?;
+    let rows = client.query_typed(PRIVILEGES, &[])?;
+    let user: String = client.query_typed_one("select current_user::text", &[])?.try_get(0)?;
     let column = |at: usize| rows.iter().map(|row| row.try_get(at)).collect::<Result<Vec<String>, _>>();
     let (messages, fixes) = (column(0)?, column(1)?);
     Ok(if messages.is_empty() {
@@ -250,11 +265,13 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let mut transaction = client.transaction()?;
     transaction.batch_execute(
         "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_hashagg = off;
-         set local max_parallel_workers_per_gather = 0",
+         set local max_parallel_workers_per_gather = 0;
+         select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)
+         where pg_catalog.current_setting('plan_cache_mode') = 'auto'",
     )?;
     transaction.batch_execute(&format!("prepare callstats_check (int, date, date) as {ORGANIZATION_DAYS}"))?;
     let organization: i32 =
-        transaction.query_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
+        transaction.query_typed_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
     let explain = format!(
         "explain (costs off, format json) execute callstats_check ({organization}, '2000-01-01', '2000-12-31')"
     );
@@ -267,7 +284,7 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     node_types(&plan.unwrap_or_default(), &mut nodes);
     let has = |types: &[&str]| nodes.iter().any(|node| types.contains(&node.as_str()));
     if has(&["Foreign Scan"]) {
-        let mode: String = transaction.query_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
+        let mode: String = transaction.query_typed_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
         return Ok(if mode == "force_custom_plan" {
             Verdict::Pass("shards are behind callstats.call_source, and each statement is planned for its own".into())
         } else {
@@ -303,7 +320,7 @@ fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
 
 /// Whether callstats.call is partitioned by partitions.sql.
 fn has_partitions(client: &mut Client) -> bool {
-    let found = client.query_one(
+    let found = client.query_typed_one(
         "select to_regprocedure('callstats.month_partitions()') is not null
                 and exists (select from pg_class where oid = to_regclass('callstats.call') and relkind = 'p')",
         &[],
@@ -313,7 +330,7 @@ fn has_partitions(client: &mut Client) -> bool {
 
 /// Inserting a call without a partition fails.
 fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let row = client.query_one(
+    let row = client.query_typed_one(
         "select coalesce(to_char(max(ends), 'YYYY-MM-DD'), 'today'), coalesce(max(ends) > current_date + 31, false)
          from callstats.month_partitions()",
         &[],
@@ -330,7 +347,7 @@ fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
 }
 
 fn time_zones(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let rows = client.query(UNKNOWN_TIME_ZONES, &[])?;
+    let rows = client.query_typed(UNKNOWN_TIME_ZONES, &[])?;
     let unknown = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     Ok(if unknown.is_empty() {
         Verdict::Pass("the server knows those of all organizations".into())
