@@ -33,6 +33,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("CALLSTATS_DB_CONNECTIONS", "8", "limit of database connections"),
     variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
     variable("CALLSTATS_STATEMENT_TIMEOUT_MS", "30000", "statement timeout in milliseconds"),
+    variable("CALLSTATS_DB_LIFETIME_MS", "1800000", "when a database connection is replaced"),
     variable("CALLSTATS_DRAIN_MS", "5000", "grace period for requests in flight after SIGTERM"),
     variable("CALLSTATS_MAX_CONNECTIONS", "10000", "limit of connections from web servers, each with a thread"),
     variable("CALLSTATS_MAX_PARAMS_BYTES", "1048576", "limit of the parameters of a request"),
@@ -103,6 +104,7 @@ impl Config {
                 connections: env.number("CALLSTATS_DB_CONNECTIONS", 1, 1000),
                 wait: env.milliseconds("CALLSTATS_DB_WAIT_MS", 1),
                 statement_timeout: env.milliseconds("CALLSTATS_STATEMENT_TIMEOUT_MS", 1),
+                lifetime: env.milliseconds("CALLSTATS_DB_LIFETIME_MS", 1),
             },
             root_token_file: env.path_or_default("CALLSTATS_ROOT_TOKEN_FILE"),
             socket: env.path("CALLSTATS_SOCKET"),
@@ -216,7 +218,8 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
             );
             return DatabaseUrl::default();
         }
-        url.parse().unwrap_or_else(|error| {
+        let read = DatabaseUrl::read(&url, &|name| (self.variable)(name).and_then(|value| value.into_string().ok()));
+        read.unwrap_or_else(|error| {
             self.errors.push(format!("DATABASE_URL is invalid: {error}"));
             DatabaseUrl::default()
         })
@@ -224,10 +227,22 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
 
     fn log_filter(&mut self) {
         let filter = self.text("RUST_LOG");
-        if let Err(error) = env_filter::Builder::new().try_parse(&filter) {
-            self.errors.push(format!("RUST_LOG is invalid: {error}"));
+        match env_filter::Builder::new().try_parse(&filter).map(env_filter::Builder::build) {
+            Err(error) => self.errors.push(format!("RUST_LOG is invalid: {error}")),
+            // A word that is no level is taken for the name of a module, and all others fall silent.
+            Ok(filter) if !shows_errors(&filter) => {
+                self.errors.push("RUST_LOG would hide errors. Hint: use error, warn, info, debug or trace".into())
+            }
+            Ok(_) => (),
         }
     }
+}
+
+/// Whether errors of all parts of callstats are logged.
+fn shows_errors(filter: &env_filter::Filter) -> bool {
+    ["callstats", "callstats::database::pool"]
+        .iter()
+        .all(|target| filter.enabled(&log::Metadata::builder().target(target).level(log::Level::Error).build()))
 }
 
 #[cfg(test)]
@@ -281,6 +296,23 @@ mod tests {
         assert_eq!(errors.len(), 13, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
+    }
+
+    #[test]
+    fn a_filter_shows_errors() {
+        for (filter, is_good) in [
+            ("info", true),
+            ("error", true),
+            ("callstats=warn", true),
+            ("verbose", false),
+            ("2", false),
+            ("off", false),
+            ("postgres=debug", false),
+            ("info,callstats=off", false),
+        ] {
+            let read = config(&[("DATABASE_URL", "host=x user=y"), ("RUST_LOG", filter)]);
+            assert_eq!(read.is_ok(), is_good, "{filter}");
+        }
     }
 
     #[test]

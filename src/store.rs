@@ -153,6 +153,8 @@ pub struct DatabaseError {
 pub enum DatabaseErrorKind {
     /// 503 with `Retry-After`: not reachable, restarting, or all connections busy.
     Unavailable,
+    /// 503 with `Retry-After`: user, password or database were refused. Trying again soon could lock an account.
+    Refused,
     /// 503 with `Retry-After`: out of file descriptors. The accept loop logs it.
     OutOfFileDescriptors,
     /// 503 with `Retry-After`: the connection was lost in the middle of a statement. Another one may do.

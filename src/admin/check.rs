@@ -165,7 +165,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
     let mut results = Vec::new();
     match connector.client() {
         Err(error) => {
-            let fix = if error.kind == DatabaseErrorKind::Unavailable && error.message.contains("(SQLSTATE 28000)") {
+            let fix = if error.kind == DatabaseErrorKind::Refused && error.message.contains("(SQLSTATE 28000)") {
                 format!("{}; if the role does not exist yet: {}", error.hint, installed::psql("schema.sql"))
             } else {
                 error.hint.to_owned()
@@ -173,6 +173,11 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
             results.push(CheckResult { name: "database", verdict: Verdict::fail(error.message, fix) });
         }
         Ok(mut client) => {
+            // Behind a pooler it may stay, with the value that the worker sets for each transaction anyway.
+            let limit = config.database.statement_timeout.as_millis();
+            if let Err(error) = client.batch_execute(&format!("set statement_timeout = {limit}")) {
+                log::debug!("cannot set the statement timeout: {}", describe(&error));
+            }
             let mut checks: Vec<(&str, Check)> = vec![("database", database), ("schema", schema)];
             if schema_exists(&mut client) {
                 checks.extend([
@@ -193,6 +198,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                 });
                 results.push(CheckResult { name, verdict });
             }
+            results.insert(1, CheckResult { name: "connection", verdict: connection(connector) });
         }
     }
     results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
@@ -205,7 +211,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
 fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let started = Instant::now();
     let row = client
-        .query_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
+        .query_typed_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
     let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
     let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     Ok(if number >= 130_000 {
@@ -215,8 +221,17 @@ fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
+/// Whether the way to the database is verified, and what is in between.
+fn connection(connector: &Connector) -> Verdict {
+    match connector.describe_connection() {
+        Ok((message, None)) => Verdict::Pass(message),
+        Ok((message, Some(fix))) => Verdict::warn(message, fix),
+        Err(error) => Verdict::fail(error.message, error.hint),
+    }
+}
+
 fn schema_exists(client: &mut Client) -> bool {
-    let found = client.query_one("select to_regclass('callstats.schema_version') is not null", &[]);
+    let found = client.query_typed_one("select to_regclass('callstats.schema_version') is not null", &[]);
     found.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 
@@ -226,7 +241,7 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
         return Ok(Verdict::fail("the schema callstats does not exist", fix));
     }
     let version: Option<i32> =
-        client.query_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
+        client.query_typed_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
     Ok(match version {
         Some(SCHEMA_VERSION) => Verdict::Pass(format!("version {SCHEMA_VERSION}")),
         Some(newer) if newer > SCHEMA_VERSION => Verdict::fail(
@@ -239,12 +254,12 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
 
 /// Neither missing nor too many. What PostgreSQL grants to everybody is worth a warning.
 fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let user: String = client.query_one("select current_user::text", &[])?.try_get(0)?;
+    let user: String = client.query_typed_one("select current_user::text", &[])?.try_get(0)?;
     let (mut problems, mut warnings) = (Problems::default(), Problems::default());
-    for row in client.query(PRIVILEGES, &[])? {
+    for row in client.query_typed(PRIVILEGES, &[])? {
         problems.push(row.try_get(0)?, row.try_get(1)?);
     }
-    for row in client.query(REMAINING_PRIVILEGES, &[])? {
+    for row in client.query_typed(REMAINING_PRIVILEGES, &[])? {
         let problems = if row.try_get(2)? { &mut warnings } else { &mut problems };
         problems.push(row.try_get(0)?, row.try_get(1)?);
     }
@@ -278,7 +293,7 @@ impl Problems {
 fn rows(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let mut transaction = client.transaction()?;
     transaction.batch_execute("set local statement_timeout = '10s'")?;
-    let rows = match transaction.query(LEFT_OUT_ROWS, &[]) {
+    let rows = match transaction.query_typed(LEFT_OUT_ROWS, &[]) {
         Ok(rows) => rows,
         Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
             return Ok(Verdict::Pass("there are too many to look at within 10 s".into()));
@@ -308,11 +323,13 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let mut transaction = client.transaction()?;
     transaction.batch_execute(
         "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_hashagg = off;
-         set local max_parallel_workers_per_gather = 0",
+         set local max_parallel_workers_per_gather = 0;
+         select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)
+         where pg_catalog.current_setting('plan_cache_mode') = 'auto'",
     )?;
     transaction.batch_execute(&format!("prepare callstats_check (int, date, date) as {ORGANIZATION_DAYS}"))?;
     let organization: i32 =
-        transaction.query_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
+        transaction.query_typed_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
     let explain = format!(
         "explain (costs off, format json) execute callstats_check ({organization}, '2000-01-01', '2000-12-31')"
     );
@@ -325,7 +342,7 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     node_types(&plan.unwrap_or_default(), &mut nodes);
     let has = |types: &[&str]| nodes.iter().any(|node| types.contains(&node.as_str()));
     if has(&["Foreign Scan"]) {
-        let mode: String = transaction.query_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
+        let mode: String = transaction.query_typed_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
         return Ok(if mode == "force_custom_plan" {
             Verdict::Pass("shards are behind callstats.call_source, and each statement is planned for its own".into())
         } else {
@@ -361,7 +378,7 @@ fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
 
 /// Whether call_source is a view over tables of ours.
 fn has_shipped_source(client: &mut Client) -> bool {
-    let found = client.query_one(
+    let found = client.query_typed_one(
         "select coalesce(pg_get_viewdef(to_regclass('callstats.call_source'))
                          ~ 'FROM callstats\\.(call|call_daily|call_sharded)\\M', true)",
         &[],
@@ -371,7 +388,7 @@ fn has_shipped_source(client: &mut Client) -> bool {
 
 /// Whether callstats.call is partitioned by partitions.sql.
 fn has_partitions(client: &mut Client) -> bool {
-    let found = client.query_one(
+    let found = client.query_typed_one(
         "select to_regprocedure('callstats.month_partitions()') is not null
                 and exists (select from pg_class where oid = to_regclass('callstats.call') and relkind = 'p')",
         &[],
@@ -381,7 +398,7 @@ fn has_partitions(client: &mut Client) -> bool {
 
 /// Inserting a call without a partition fails.
 fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let row = client.query_one(
+    let row = client.query_typed_one(
         "select coalesce(to_char(max(ends), 'YYYY-MM-DD'), 'today'), coalesce(max(ends) > current_date + 31, false)
          from callstats.month_partitions()",
         &[],
@@ -399,7 +416,7 @@ fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
 
 fn time_zones(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let mut problems = Vec::new();
-    for row in client.query(TIME_ZONES, &[])? {
+    for row in client.query_typed(TIME_ZONES, &[])? {
         let texts: [String; 4] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
         let [company, organization, time_zone, problem] = texts;
         problems.push(format!("{company}/{organization} has {time_zone}: {problem}"));

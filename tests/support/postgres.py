@@ -3,6 +3,7 @@ import contextlib
 import glob
 import io
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from .processes import PROJECT, Folder, Process, as_user, wait_until
 
 
 def programs():
-    """The folder of the newest server that is installed."""
+    """The folder of the server that `tests/run --postgres` chose, or of the newest one that is installed."""
+    if chosen := os.environ.get("CALLSTATS_TEST_POSTGRES"):
+        return chosen
     found = glob.glob("/usr/lib/postgresql/*/bin/initdb")
     newest = max(found, key=lambda path: int(re.search(r"/(\d+)/", path)[1]))
     return newest.removesuffix("/initdb")
