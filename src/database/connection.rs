@@ -7,6 +7,7 @@ use crate::store::{
     self, Asker, DailyTotal, DatabaseError, DateRange, Organization, Scope, ScopeQuery, ScopeRow, Session, Store,
     StreamError,
 };
+use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use postgres::{CancelToken, Client, NoTls, Row, RowIter, Statement};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 const SCOPE: &str = include_str!("sql/scope.sql");
+/// The same for version 1 of the schema.
+const SCOPE_1: &str = include_str!("sql/scope_1.sql");
 const FOLDER_NAMES: &str = include_str!("sql/folder_names.sql");
 /// The daily totals of all folders of an organization.
 pub const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
@@ -105,6 +108,7 @@ impl Connector {
             client: self.client()?,
             tls: self.tls.clone(),
             statements: None,
+            has_schema_1: false,
             last_used: Instant::now(),
             is_broken: false,
             was_cancelled: Arc::default(),
@@ -134,6 +138,8 @@ pub struct Connection {
     tls: Option<MakeRustlsConnect>,
     /// Only of a connection for many requests.
     statements: Option<Statements>,
+    /// The schema had version 1 when it was looked at last.
+    has_schema_1: bool,
     last_used: Instant,
     is_broken: bool,
     /// A cancel request was sent. It may arrive late and hit whatever runs then.
@@ -188,7 +194,29 @@ impl Connection {
         })
     }
 
+    /// One round trip, unless the version of the schema is not the one that this connection knows: it is found out by
+    /// the statement that fits.
     fn try_look_up(&mut self, query: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
+        let mut found = self.scope(query);
+        let fits = match &found {
+            Ok(Some((_, is_superseded))) => !is_superseded,
+            Ok(None) => true,
+            Err(error) => self.has_schema_1 || error.code() != Some(&SqlState::UNDEFINED_TABLE),
+        };
+        if !fits {
+            self.has_schema_1 = !self.has_schema_1;
+            if let Some(statements) = &mut self.statements {
+                statements.scope = None;
+            }
+            found = self.scope(query);
+        }
+        let row = found.map_err(|error| classify(&error))?.map(|(row, _)| row);
+        row.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))
+    }
+
+    /// The row, and whether it is for a version of the schema that is no longer there.
+    fn scope(&mut self, query: &ScopeQuery<'_>) -> Result<Option<(ScopeRow, bool)>, postgres::Error> {
+        let text = if self.has_schema_1 { SCOPE_1 } else { SCOPE };
         let token = &query.token_sha256[..];
         let parameters: [Parameter<'_>; 5] = [
             (&token, Type::BYTEA),
@@ -198,10 +226,9 @@ impl Connection {
             (&query.folder, Type::TEXT),
         ];
         let prepared = self.statements.as_mut().map(|statements| &mut statements.scope);
-        let mut rows = rows(&mut self.client, prepared, SCOPE, &parameters)?;
-        let row = rows.next().map_err(|error| classify(&error))?;
-        let row = row.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))?;
-        scope_row(&row).map_err(|error| classify(&error))
+        let mut rows = rows(&mut self.client, prepared, text, &parameters)?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some((scope_row(&row)?, row.try_get("is_superseded")?)))
     }
 
     fn try_folder_names(
@@ -210,7 +237,8 @@ impl Connection {
         each: &mut dyn FnMut(i32, &str) -> io::Result<()>,
     ) -> Result<(), StreamError> {
         let prepared = self.statements.as_mut().map(|statements| &mut statements.folder_names);
-        let mut rows = rows(&mut self.client, prepared, FOLDER_NAMES, &[(&organization_id, Type::INT4)])?;
+        let mut rows = rows(&mut self.client, prepared, FOLDER_NAMES, &[(&organization_id, Type::INT4)])
+            .map_err(|error| classify(&error))?;
         while let Some(row) = rows.next().map_err(|error| classify(&error))? {
             let (id, name) = folder_name(&row).map_err(|error| classify(&error))?;
             each(id, name).map_err(StreamError::Receiver)?;
@@ -234,7 +262,7 @@ impl Connection {
                 (statements.map(|statements| &mut statements.folder_days), FOLDER_DAYS)
             }
         };
-        let mut rows = rows(&mut self.client, prepared, text, &parameters)?;
+        let mut rows = rows(&mut self.client, prepared, text, &parameters).map_err(|error| classify(&error))?;
         while let Some(row) = rows.next().map_err(|error| classify(&error))? {
             each(daily_total(&row).map_err(|error| classify(&error))?).map_err(StreamError::Receiver)?;
         }
@@ -307,18 +335,17 @@ fn rows<'a>(
     prepared: Option<&mut Option<Statement>>,
     text: &str,
     parameters: &[Parameter<'_>],
-) -> Result<RowIter<'a>, DatabaseError> {
-    let rows = match prepared {
+) -> Result<RowIter<'a>, postgres::Error> {
+    match prepared {
         None => client.query_typed_raw(text, parameters.iter().cloned()),
         Some(prepared) => {
             let statement = match prepared {
                 Some(statement) => statement,
-                None => prepared.insert(client.prepare(text).map_err(|error| classify(&error))?),
+                None => prepared.insert(client.prepare(text)?),
             };
             client.query_raw(&*statement, parameters.iter().map(|(value, _)| *value))
         }
-    };
-    rows.map_err(|error| classify(&error))
+    }
 }
 
 fn scope_row(row: &Row) -> Result<ScopeRow, postgres::Error> {
@@ -328,6 +355,7 @@ fn scope_row(row: &Row) -> Result<ScopeRow, postgres::Error> {
     let names: Option<Vec<String>> = row.try_get("folder_names")?;
     Ok(ScopeRow {
         token_company_id: row.try_get("token_company_id")?,
+        token_name: row.try_get("token_name")?,
         company_is_visible: row.try_get("company_is_visible")?,
         organization: organization.zip(today).map(|(id, today)| Organization { id, today }),
         folder_id: row.try_get("folder_id")?,
