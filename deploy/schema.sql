@@ -184,7 +184,7 @@ create table if not exists callstats.company_token (
     constraint company_token_name_length check (octet_length(name) between 1 and 1000)
 );
 comment on column callstats.company_token.token_sha256 is 'SHA-256 of the token';
-comment on column callstats.company_token.expires_at is 'From then on the token does not count; null: it does not expire';
+comment on column callstats.company_token.expires_at is 'From then on it does not count; null: it does not expire';
 
 -- Version 1 had one token for a company, in company.token_sha256. Statements and executables of that time still use the
 -- column: it is the token named "default", and each of the two follows the other. The functions run as the owner of the

@@ -2,6 +2,7 @@
 //! socket, reading only.
 
 use crate::admin::installed;
+use crate::admin::schema::VERSION as SCHEMA_VERSION;
 use crate::api::response::write_json;
 use crate::config::{self, Config};
 use crate::database::{Connector, ORGANIZATION_DAYS, describe};
@@ -15,9 +16,6 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
-
-/// The version of `schema.sql` that this executable was made for.
-const SCHEMA_VERSION: i32 = 2;
 
 const PRIVILEGES: &str = include_str!("sql/privileges.sql");
 const UNKNOWN_TIME_ZONES: &str = include_str!("sql/unknown_time_zones.sql");

@@ -7,7 +7,7 @@ use crate::store::{
     self, Asker, DailyTotal, DatabaseError, DateRange, Organization, Scope, ScopeQuery, ScopeRow, Session, Store,
     StreamError,
 };
-use postgres::error::SqlState;
+use postgres::error::{Severity, SqlState};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use postgres::{CancelToken, Client, NoTls, Row, RowIter, Statement};
@@ -26,6 +26,9 @@ const FOLDER_NAMES: &str = include_str!("sql/folder_names.sql");
 /// The daily totals of all folders of an organization.
 pub const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
 const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
+
+/// How long a command of the operator waits for a connection.
+const OPERATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the operator says about the database.
 #[derive(Debug, Clone)]
@@ -77,6 +80,28 @@ impl Connector {
         config.keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(60));
         Ok(Self { config, password_file: settings.password_file.clone(), tls })
+    }
+
+    /// For a command of the operator, who may write, and whose settings are the role's own. Fails if certificates cannot
+    /// be read.
+    pub fn for_operator(url: &DatabaseUrl) -> Result<Self, String> {
+        let tls = url.tls.connector()?;
+        let mut config = url.config.clone();
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            config.host_path("/var/run/postgresql");
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("callstats");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(OPERATOR_CONNECT_TIMEOUT);
+        }
+        config.notice_callback(|notice| {
+            if notice.parsed_severity() == Some(Severity::Warning) {
+                log::warn!("{}", notice.message());
+            }
+        });
+        Ok(Self { config, password_file: None, tls })
     }
 
     /// A new connection without anything around it.

@@ -66,7 +66,7 @@ def test_the_worker_answers_on_version_1_and_goes_over_to_version_2_by_itself(ve
     version_1.query("update callstats.company set token_sha256 = sha256('rotated') where id = 1")
     assert statuses(worker, "first", "rotated") == [401, 200]
     version_1.script(SCHEMA)
-    version_1.query("insert into callstats.company_token (company_id, name, token_sha256) values (1, 'new', sha256('new'))")
+    version_1.query("insert into callstats.company_token values (1, sha256('new'), 'new')")
     assert statuses(worker, "rotated", "new", "first") == [200, 200, 401]
     assert "WARN" not in worker.text() and "ERROR" not in worker.text()
 
@@ -97,7 +97,8 @@ def test_the_default_token_is_the_column_of_version_1(tenants):
     tenants.query("insert into callstats.company_token (company_id, name, token_sha256, expires_at) "
                   "values (3, 'default', sha256('z'), '2030-01-01')")
     assert tenants.query(column, "z") == [(3,)]
-    assert tenants.value("select expires_at::date::text from callstats.company_token where company_id = 3") == "2030-01-01"
+    expires = "select expires_at::date::text from callstats.company_token where company_id = 3"
+    assert tenants.value(expires) == "2030-01-01"
     tenants.query("update callstats.company_token set token_sha256 = sha256('w') where company_id = 3")
     assert (tenants.query(column, "w"), tenants.query(column, "z")) == ([(3,)], [])
     tenants.query("update callstats.company_token set name = 'named' where company_id = 3")
@@ -129,14 +130,16 @@ def test_a_token_is_one_companys_and_a_name_one_tokens(statement, error, tenants
 
 
 def test_a_company_is_deleted_with_its_tokens(tenants):
-    tenants.query("delete from callstats.company where id = 3; insert into callstats.company values (3, 'none', sha256('n'));"
+    tenants.query("delete from callstats.company where id = 3; "
+                  "insert into callstats.company values (3, 'none', sha256('n')); "
                   "delete from callstats.company where id = 3")
     assert len(tenants.query("select * from callstats.company_token")) == 2
 
 
 def test_data_alone_can_be_restored(tenants):
     """In the order of a dump: a company, then its tokens with their dates."""
-    tenants.query("delete from callstats.company where id = 3; insert into callstats.company values (3, 'none', sha256('n'))")
+    tenants.query("delete from callstats.company where id = 3; "
+                  "insert into callstats.company values (3, 'none', sha256('n'))")
     tenants.query("insert into callstats.company_token values (3, sha256('n'), 'default', '2020-01-01', '2030-01-01')")
     dates = "select created_at::date::text, expires_at::date::text from callstats.company_token where company_id = 3"
     assert tenants.query(dates) == [("2020-01-01", "2030-01-01")]
@@ -146,7 +149,8 @@ def test_a_role_with_a_privilege_on_the_column_alone_still_sets_a_token(tenants,
     cluster.execute("create role token_setter login")
     tenants.query("grant usage on schema callstats to token_setter; "
                   "grant select, update (token_sha256) on callstats.company to token_setter")
-    tenants.query("set role token_setter; update callstats.company set token_sha256 = sha256('s') where id = 1; reset role")
+    tenants.query("set role token_setter; "
+                  "update callstats.company set token_sha256 = sha256('s') where id = 1; reset role")
     assert tenants.query(TOKENS, "s")[0] == (1, "default", True)
     tenants.query("drop owned by token_setter")
     cluster.execute("drop role token_setter")
