@@ -60,6 +60,7 @@ pub fn parse(start: Start, arguments: impl IntoIterator<Item = OsString>) -> Res
     let conflict = |message: &str| Err(usage_error(&command().error(ErrorKind::ArgumentConflict, message)));
     Ok(match (cli.command, cli.listen) {
         (Some(_), Some(_)) => return conflict("--listen cannot be used with a command"),
+        (Some(_), None) if cli.version => return conflict("--version cannot be used with a command"),
         (None, _) if cli.database.is_some() => return conflict("--database cannot be used without a command"),
         (Some(OperatorCommand::Check { .. }), None) if cli.database.is_some() => {
             return conflict("--database cannot be used with check, which connects as the worker does");
