@@ -5,11 +5,12 @@
 
 use crate::api::access::{self, Access};
 use crate::api::cgi::CgiParams;
+use crate::api::date_range::{self, OpenRange};
 use crate::api::error::ApiError;
 use crate::api::request::{self, StatsRequest};
-use crate::api::{date_range, redact, response};
+use crate::api::{redact, response};
 use crate::client::Client;
-use crate::report::{Folders, StatsWriter};
+use crate::report::{self, Folders, Report};
 use crate::response_writer::ResponseWriter;
 use crate::scratch::ScratchSpace;
 use crate::store::{DatabaseErrorKind, FOLDERS_IN_ROW, ScopeQuery, Session, Store, StreamError};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 pub struct Context<'a> {
     /// The path before the company; empty: none.
     pub prefix: &'a str,
+    /// How a date range without its start or end is read.
+    pub open_range: OpenRange,
     /// The root token, if there is one now.
     pub root_token: Option<String>,
     pub store: &'a dyn Store,
@@ -228,8 +231,8 @@ fn try_once(
     let access = access::authorize(request, query.is_root, row)?;
     drop(watch);
 
-    out.headers(&response::headers(200, response::JSON_AS_HTML, None));
-    let days = date_range::resolve(request.daterange.as_deref(), access.today);
+    let days = date_range::resolve(request.daterange.as_deref(), access.today, context.open_range);
+    out.headers(&response::report_headers(request, days));
     if let (Some(days), false) = (days, is_head) {
         let turn = match context.store.try_turn(access.asker) {
             Some(turn) => turn,
@@ -242,7 +245,7 @@ fn try_once(
         };
         let watch = out.client().on_disconnect(session.canceller());
         let folders = folders(context, &mut *session, &access)?;
-        let mut report = StatsWriter::new(folders, context.scratch.create());
+        let mut report = Report::new(folders, days, request.interval, request.format, context.scratch);
         let streamed = session.daily_totals(access.scope, days, &mut |total| report.push(total, out));
         outcome.entries = report.entries();
         if watch.is_disconnected() {
@@ -254,7 +257,7 @@ fn try_once(
         outcome.entries = report.finish(out).map_err(|error| Failure::of_write(&error, out))?;
     } else {
         drop(session);
-        io::Write::write_all(out, b"[]").map_err(|error| Failure::of_write(&error, out))?;
+        report::write_empty(request.format, out).map_err(|error| Failure::of_write(&error, out))?;
     }
     out.finish().map_err(|error| Failure::of_write(&error, out))
 }

@@ -3,7 +3,9 @@
 //! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
 //! documentation to it.
 
+use crate::api::date_range::OpenRange;
 use crate::database::{DatabaseUrl, Settings};
+use fastcgi::{AllowedPeers, InvalidPeers, Options};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,10 +29,17 @@ pub const VARIABLES: &[Variable] = &[
     variable("CALLSTATS_DATABASE_PASSWORD_FILE", "", "file with the database password"),
     variable("CALLSTATS_ROOT_TOKEN_FILE", "/opt/voci/state/vspark/apitoken", "file with the root token"),
     variable("CALLSTATS_PREFIX", "/stats", "path before the company"),
+    variable("CALLSTATS_OPEN_RANGE", "day", "open end of a date range: day or unbounded"),
     variable("CALLSTATS_DB_CONNECTIONS", "8", "limit of database connections"),
     variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
     variable("CALLSTATS_STATEMENT_TIMEOUT_MS", "30000", "statement timeout in milliseconds"),
     variable("CALLSTATS_DRAIN_MS", "5000", "grace period for requests in flight after SIGTERM"),
+    variable("CALLSTATS_MAX_CONNECTIONS", "10000", "limit of connections from web servers, each with a thread"),
+    variable("CALLSTATS_MAX_PARAMS_BYTES", "1048576", "limit of the parameters of a request"),
+    variable("CALLSTATS_REQUEST_TIMEOUT_MS", "30000", "how long a request may take to arrive"),
+    variable("CALLSTATS_SEND_TIMEOUT_MS", "60000", "how long a web server may read nothing of a response"),
+    variable("CALLSTATS_IDLE_TIMEOUT_MS", "0", "how long a kept connection may be idle; 0: no limit"),
+    variable("FCGI_WEB_SERVER_ADDRS", "", "addresses that may connect over TCP; empty: all"),
     variable("CALLSTATS_SPOOL_DIR", "/var/tmp", "folder for responses that wait for slow clients"),
     variable("CALLSTATS_SPOOL_MAX_BYTES", "1073741824", "limit of all of them together"),
     variable("CALLSTATS_SOCKET", "", "where the worker listens; used by `callstats check` only"),
@@ -68,8 +77,13 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
     pub prefix: String,
+    /// `CALLSTATS_OPEN_RANGE`.
+    pub open_range: OpenRange,
     /// `CALLSTATS_DRAIN_MS`.
     pub drain: Duration,
+    /// `CALLSTATS_MAX_CONNECTIONS`, `CALLSTATS_MAX_PARAMS_BYTES`, `CALLSTATS_REQUEST_TIMEOUT_MS`,
+    /// `CALLSTATS_SEND_TIMEOUT_MS`, `CALLSTATS_IDLE_TIMEOUT_MS` and `FCGI_WEB_SERVER_ADDRS`.
+    pub transport: Options,
     /// `CALLSTATS_SPOOL_DIR`.
     pub spool_dir: PathBuf,
     /// `CALLSTATS_SPOOL_MAX_BYTES`.
@@ -93,7 +107,9 @@ impl Config {
             root_token_file: env.path_or_default("CALLSTATS_ROOT_TOKEN_FILE"),
             socket: env.path("CALLSTATS_SOCKET"),
             prefix: env.prefix(),
+            open_range: env.open_range(),
             drain: env.milliseconds("CALLSTATS_DRAIN_MS", 0),
+            transport: env.transport(),
             spool_dir: env.path_or_default("CALLSTATS_SPOOL_DIR"),
             spool_max_bytes: env.number("CALLSTATS_SPOOL_MAX_BYTES", 0, u64::MAX),
         };
@@ -147,6 +163,26 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
         Duration::from_millis(self.number(name, least, i32::MAX.unsigned_abs().into()))
     }
 
+    fn transport(&mut self) -> Options {
+        let idle = self.milliseconds("CALLSTATS_IDLE_TIMEOUT_MS", 0);
+        Options {
+            max_connections: self.number("CALLSTATS_MAX_CONNECTIONS", 1, 1_000_000),
+            max_params_bytes: self.number("CALLSTATS_MAX_PARAMS_BYTES", 1024, 1 << 30),
+            request_timeout: self.milliseconds("CALLSTATS_REQUEST_TIMEOUT_MS", 1),
+            send_timeout: self.milliseconds("CALLSTATS_SEND_TIMEOUT_MS", 1),
+            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            allowed_peers: self.allowed_peers(),
+            ..Options::default()
+        }
+    }
+
+    fn allowed_peers(&mut self) -> AllowedPeers {
+        self.text("FCGI_WEB_SERVER_ADDRS").parse().unwrap_or_else(|error: InvalidPeers| {
+            self.errors.push(error.to_string());
+            AllowedPeers::all()
+        })
+    }
+
     fn prefix(&mut self) -> String {
         let prefix = self.text("CALLSTATS_PREFIX");
         if prefix == "/" {
@@ -160,6 +196,14 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
             ));
         }
         prefix
+    }
+
+    fn open_range(&mut self) -> OpenRange {
+        let text = self.text("CALLSTATS_OPEN_RANGE");
+        OpenRange::parse(&text).unwrap_or_else(|| {
+            self.errors.push(format!("CALLSTATS_OPEN_RANGE is {text:?}. Hint: use day or unbounded"));
+            OpenRange::default()
+        })
     }
 
     fn database(&mut self) -> DatabaseUrl {
@@ -201,6 +245,19 @@ mod tests {
         assert_eq!((config.prefix.as_str(), config.database.connections), ("/stats", 8));
         assert_eq!((config.database.wait.as_millis(), config.database.statement_timeout.as_millis()), (2000, 30_000));
         assert_eq!(config.drain.as_millis(), 5000);
+        assert_eq!(config.open_range, OpenRange::Day);
+        let transport = config.transport;
+        assert_eq!((transport.max_connections, transport.max_params_bytes), (10_000, 1_048_576));
+        assert_eq!((transport.request_timeout.as_secs(), transport.send_timeout.as_secs()), (30, 60));
+        assert_eq!(transport.idle_timeout, None);
+    }
+
+    #[test]
+    fn an_idle_timeout_of_zero_is_none() {
+        for (text, timeout) in [("0", None), ("1500", Some(Duration::from_millis(1500)))] {
+            let read = config(&[("DATABASE_URL", "host=x"), ("CALLSTATS_IDLE_TIMEOUT_MS", text)]);
+            assert_eq!(read.unwrap().transport.idle_timeout, timeout);
+        }
     }
 
     #[test]
@@ -208,13 +265,20 @@ mod tests {
         let errors = config(&[
             ("DATABASE_URL", "postgresql://u:pa55word@h/db?bogus=1"),
             ("CALLSTATS_PREFIX", "stats/"),
+            ("CALLSTATS_OPEN_RANGE", "open"),
             ("CALLSTATS_DB_CONNECTIONS", "0"),
             ("CALLSTATS_DB_WAIT_MS", "2s"),
             ("CALLSTATS_STATEMENT_TIMEOUT_MS", "-1"),
+            ("CALLSTATS_MAX_CONNECTIONS", "0"),
+            ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
+            ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"),
+            ("CALLSTATS_SEND_TIMEOUT_MS", "0"),
+            ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
+            ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1, localhost"),
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 6, "{errors:?}");
+        assert_eq!(errors.len(), 13, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
     }

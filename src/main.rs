@@ -6,7 +6,7 @@ use callstats::cli::{self, Command, OperatorCommand, Start};
 use callstats::config::Config;
 use callstats::database::Connector;
 use callstats::server::listen::Listener;
-use callstats::server::{cgi, fastcgi, worker};
+use callstats::server::{cgi, worker};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -29,7 +29,6 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    fastcgi::widen_stacks();
     env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info")).init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,8 +29,8 @@ def database(cluster):
 
 @pytest.fixture(scope="session")
 def replay_database(cluster):
-    """With the tenants of the replay files; no test changes it."""
-    database = cluster.database()
+    """With the tenants of the replay files; no test changes it. Its name is the one in the shipped files."""
+    database = cluster.database("calls")
     database.script(PROJECT / "tests" / "replay" / "data.sql")
     yield database
     database.drop()

@@ -1,5 +1,6 @@
 """A database that stops, stalls, refuses and fails: made for real, and what a client sees of it."""
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -212,16 +213,15 @@ def test_a_failure_after_the_first_byte_breaks_the_answer_off(failing, start):
     with fastcgi.Connection(worker.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", ALL), keep=True))
         answer = connection.receive()
-        assert answer.status == 200 and answer.app_status != 0
+        assert answer.status == 200 and answer.app_status is None
         assert connection.is_closed()
     assert len(answer.body) > 100_000
     with pytest.raises(json.JSONDecodeError):
         json.loads(answer.body)
     assert "could not read block 7" in worker.text()
     server = start(Nginx, worker.socket)
-    _, _, body = server.ask("GET", ALL)
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(body)
+    with pytest.raises(http.client.IncompleteRead):
+        server.ask("GET", ALL)
     failing.after(100_000)
     assert worker.ask("GET", ALL).body.endswith(b"]")
 
@@ -239,7 +239,7 @@ def test_a_query_does_not_outlive_its_client(way, failing, start):
     worker = start(Worker, failing.url)
     if way == "nginx":
         server = start(Nginx, worker.socket)
-        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection = server.connect()
         connection.sendall(f"GET {ALL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     else:
         connection = socket.socket(socket.AF_UNIX)

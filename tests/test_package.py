@@ -29,7 +29,9 @@ def root():
     release = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
     folder = tempfile.mkdtemp(prefix="callstats-debian-")
     os.chmod(folder, 0o755)
-    done = subprocess.run(["debootstrap", "--variant=minbase", release["VERSION_CODENAME"], folder], capture_output=True, text=True)
+    # dpkg installs no dependencies: those that a minimal Debian does not have come with it.
+    command = ["debootstrap", "--variant=minbase", "--include=libjs-chart.js", release["VERSION_CODENAME"], folder]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     yield pathlib.Path(folder)
     shutil.rmtree(folder)
@@ -66,6 +68,10 @@ def test_it_comes_works_and_goes(package, root):
     inside(root, "dpkg", "-i", "/tmp/callstats.deb")
     come = files(root) - before
     assert {"usr/bin/callstats", "usr/share/callstats/schema.sql", "usr/share/man/man8/callstats.8.gz"} <= come
+    page = root / "usr/share/callstats/page"
+    for source in (PROJECT / "deploy" / "page").iterdir():
+        assert inside(root, "cat", f"/usr/share/callstats/page/{source.name}") == source.read_text(), source.name
+    assert (page / "chart.min.js").is_symlink(), "the library is that of libjs-chart.js"
     units = {unit.name for unit in (PROJECT / "deploy" / "systemd").glob("callstats*")}
     assert {name.rpartition("/")[2] for name in come if "systemd/system/callstats" in name} == units
     env, token_file = root / "etc/callstats/callstats.env", root / "etc/callstats/root-token"
@@ -79,7 +85,7 @@ def test_it_comes_works_and_goes(package, root):
         database.script(root / "usr/share/callstats/schema.sql")
         database.script(PROJECT / "tests" / "replay" / "data.sql")
         url = f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker"
-        env.write_text(re.sub(r"^DATABASE_URL=.*", f'DATABASE_URL="{url}"', env.read_text(), flags=re.M))
+        env.write_text(f'{env.read_text()}\nDATABASE_URL="{url}"\n')  # what comes last counts
         start = "set -a; . /etc/callstats/callstats.env; set +a; exec /usr/bin/callstats "
         user = ("--userspec=callstats_worker:callstats_worker",)
         check = subprocess.run(["chroot", *user, root, "sh", "-c", start + "check"], capture_output=True, text=True)

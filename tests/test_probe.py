@@ -75,7 +75,8 @@ def test_the_cache_that_can_be_switched_on(database, start):
     """A wall of dashboards costs one query, and no token sees what another got."""
     database.script(PROJECT / "tests" / "replay" / "data.sql")
     worker = start(Worker, database.url)
-    server = start(Nginx, worker.socket, [("#cache# ", ""), ("/var/cache/nginx/callstats", "cache")])
+    server = start(Nginx, worker.socket)
+    server.switch_on_cache()
     billing = server.ask("GET", DAY)
     assert billing[0] == 200
     database.query("delete from callstats.call")

@@ -1,111 +1,235 @@
-"""What the README and the man page tell people to type: run here, or in the test that is named."""
+"""Every command that the documents print is typed here as it stands, or named with the test that types it."""
+import ast
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 
-from .support.processes import CALLSTATS, PROJECT, as_user
-from .support.worker import ROOT_TOKEN, Worker
+import pytest
 
-TEXT = (PROJECT / "README.md").read_text()
+from .support.documents import DOCUMENTS, blocks, kind, section
+from .support.overlay import Booted, Machine
+from .support.processes import PROJECT, wait_until
+from .support.worker import ROOT_TOKEN
 
-# Commands that another test runs in this form or, where they would change the machine, in a folder or on a port of its
-# own. What comes after the dash no test runs: it is the machine's package manager, service manager or the like.
+[MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
+                if command.startswith("spawn-fcgi")]
+
+# Typed by another test, or by a test below with values in the place of "..." or of an example's.
 ELSEWHERE = {
-    r"deploy/try": "test_try.py", r"tests/run": "is what runs this",
-    r"curl -s -H .*Authorization: Bearer demo-acme": "test_try.py",
-    r"cargo install cargo-deb": "test_package.py", r"sudo apt (install|purge) ": "test_package.py, with dpkg",
-    r"sudo -u postgres psql -X -v ON_ERROR_STOP=1 -d calls < deploy/schema.sql": "test_schema.py",
-    r"sudo -u postgres psql -d calls -c 'drop schema": "test_the_schema_can_be_removed",
-    r"sudo -u postgres createdb": "-", r"sudo systemctl": "-", r"cargo build": "tests/run",
-    r"sudo (install|useradd|chown|chmod|cp|nginx)|\(umask 077": "-",
-    r"sudo env DATABASE_URL|spawn-fcgi -n|-u callstats_worker": "test_service_files.py, test_stop_and_start.py",
-    r"curl -H": "test_try.py", r"callstats check|callstats [(]8|ok |WRONG ": "test_check.py", r"deploy/(tenant|load-calls)": "below",
-    r"tests/replay/replay": "below", r"(insert|update|select|from|where) ": "below", r"\[\{|\{\"agent_id|\[20": "an answer",
-    r"alter table callstats.call drop constraint": "below", r"set citus|select create_distributed_table": "-",
+    MULTIWATCH: "tests/test_service_files.py::test_multiwatch_starts_the_worker_again_without_a_spin",
+    "deploy/try": "tests/test_try.py::test_ctrl_c_leaves_nothing_behind",
+    'curl -s -H "Authorization: Bearer demo-acme" '
+    '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"': "tests/test_try.py::test_once",
+    "tests/replay/replay http://stats.example my.replay --set token=...":
+        "tests/test_readme.py::test_replay_examples_run_with_values",
+    "tests/replay/replay fcgi:/run/callstats/callstats.sock my.replay --set token=...":
+        "tests/test_readme.py::test_replay_examples_run_with_values",
+    "select callstats.add_shard('one', 'host=... dbname=... user=callstats_worker password=...');":
+        "tests/test_more_machines.py::test_shards",
+    "select callstats.assign_organization(1, 'one');": "tests/test_more_machines.py::test_shards",
 }
 
+# Typed by no test, and why.
+NOT_TYPED = {
+    "cargo install --locked cargo-deb": "downloads; tests/run does it if it is missing",
+    "tests/run": "runs this test",
+    "tests/run -m 'not slow'": "runs this test",
+    "tests/run -k replay": "runs this test",
+    "cargo test": "tests/run does it before this test",
+    ".ci/run": "runs this test",
+    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
+    "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
+    "set citus.enable_unsafe_triggers = on;": "Citus is not tested, as the document says",
+    "select create_distributed_table('callstats.call', 'organization_id');":
+        "Citus is not tested, as the document says",
+}
 
-def blocks():
-    """The indented blocks of the README."""
-    return [re.sub(r"^ {4,8}", "", block, flags=re.M).strip("\n") for block in re.findall(r"(?:^ {4,}\S.*\n(?:\n(?= {4}))?)+", TEXT, re.M)]
+# Typed outside of the machine, which has no network.
+BUILDS = ("cargo build --release --locked", "cargo deb --locked")
+
+TYPED_HERE = [("README.md", "Install"), ("docs/operations.md", "Install by hand"), ("docs/operations.md", "Check"),
+              ("docs/page.md", "Serve it"),
+              ("docs/operations.md", "Tenants, tokens and calls"), ("docs/operations.md", "Upgrade"),
+              ("docs/operations.md", "Uninstall"), ("docs/scaling.md", "Rollup"), ("docs/scaling.md", "Partitions")]
+
+CITUS = "alter table callstats.call drop constraint call_"
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="a machine of its own needs root")
 
 
-def test_every_command_is_run_somewhere():
-    for block in blocks():
-        for line in block.splitlines():
-            command = line.removeprefix("$ ").strip()
-            if command:
-                assert any(re.match(pattern, command) for pattern in ELSEWHERE), command
+def printed():
+    """(block, command) for each line that is for a shell or for psql."""
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            for command in block.commands():
+                yield block, command
 
 
-def run(block, database, folder):
-    """Runs a block as it stands, in the project's folder."""
-    environment = os.environ | {"PGHOST": str(database.cluster.folder.path), "PGDATABASE": database.name, "PGUSER": "owner"}
-    done = subprocess.run(["bash", "-euc", block], capture_output=True, text=True, env=environment, cwd=folder)
+def test_every_printed_line_is_known():
+    unknown = [(block.document, command) for block, command in printed() if kind(command) is None]
+    assert unknown == []
+    assert sum(kind(command) == "command" for _, command in printed()) >= 40
+
+
+def test_every_printed_command_is_typed_by_a_test():
+    for block, command in printed():
+        if kind(command) == "output" or (block.document, block.heading) in TYPED_HERE or command.startswith(CITUS):
+            continue
+        assert command in ELSEWHERE or command in NOT_TYPED, f"{block.document}: {command}"
+
+
+def test_exceptions_name_commands_that_are_printed():
+    everything = {command for _, command in printed()}
+    assert {*ELSEWHERE, *NOT_TYPED} <= everything, {*ELSEWHERE, *NOT_TYPED} - everything
+
+
+@pytest.mark.parametrize("node", sorted(set(ELSEWHERE.values())))
+def test_named_tests_exist(node):
+    file, name = node.split("::")
+    tree = ast.parse((PROJECT / file).read_text())
+    assert name in {function.name for function in tree.body if isinstance(function, ast.FunctionDef)}
+
+
+def test_minimum_rust_is_that_of_the_package():
+    [minimum] = re.findall(r'^rust-version = "([\d.]+)"$', (PROJECT / "Cargo.toml").read_text(), re.M)
+    assert f"Rust {minimum} or newer" in re.sub(r"\s+", " ", (PROJECT / "README.md").read_text())
+
+
+# What is typed on a machine of its own.
+
+
+class Operator:
+    """Types blocks in a checkout, on a machine of its own."""
+
+    def __init__(self, machine, folder):
+        self.machine, self.folder = machine, folder
+        self.last = ""
+
+    def type(self, block):
+        for command in block.commands():
+            if kind(command) != "command" or command in NOT_TYPED or command in (*BUILDS, MULTIWATCH):
+                continue
+            print(f"{block.document}: {command}")
+            if command.startswith("curl "):  # a web server has loaded its configuration some moments after `reload`
+                wait_until(lambda command=command: self.run(command).stdout.startswith("["), 20, command)
+            done = self.run(command)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            self.last = done.stdout
+
+    def run(self, command):
+        return self.machine.try_run(f"cd {shlex.quote(str(self.folder))}\n{command}", input="y\n")  # what apt asks
+
+
+def checkout(machine):
+    """The files of the project in a machine, and what `cargo build` and `cargo deb` make."""
+    folder = machine.path("/srv/callstats")
+    for command in BUILDS:
+        subprocess.run(["bash", "-c", command], cwd=PROJECT, check=True, capture_output=True)
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True)
+    for name in filter(None, done.stdout.decode().split("\0")):
+        if (PROJECT / name).is_symlink() or (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name, follow_symlinks=False)
+    built = [PROJECT / "target" / "release" / "callstats", *(PROJECT / "target" / "debian").glob("callstats_*.deb")]
+    for file in built:
+        target = folder / file.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)
+    return "/srv/callstats"
+
+
+def answer_of(blocks):
+    """The answer that the last of these blocks shows."""
+    return json.loads(blocks[-1].text)
+
+
+def clean(machine):
+    """PostgreSQL with a new cluster, and nginx with Debian's stock configuration."""
+    machine.run("pg_lsclusters -h | while read version name _; do pg_dropcluster --stop $version $name; done")
+    machine.run('pg_createcluster $(ls /usr/lib/postgresql | sort -V | tail -n 1) main')
+
+
+@pytest.mark.slow
+@needs_root
+def test_package_installs_serves_upgrades_grows_and_goes_as_printed(start):
+    machine = start(Booted)
+    clean(machine)
+    machine.run("systemctl start postgresql nginx")
+    operator = Operator(machine, checkout(machine))
+    steps = section("README.md", "Install")
+    for block in steps[:-1]:
+        operator.type(block)
+    assert json.loads(operator.last) == answer_of(steps)
+    for document, heading in [("docs/operations.md", "Check"), ("docs/scaling.md", "Rollup"),
+                              ("docs/scaling.md", "Partitions"), ("docs/operations.md", "Upgrade")]:
+        for block in section(document, heading):
+            operator.type(block)
+    operator.type(steps[-2])
+    assert json.loads(operator.last) == answer_of(steps)  # from the rollup
+    for block in section("docs/operations.md", "Uninstall"):
+        operator.type(block)
+    assert not machine.path("/usr/bin/callstats").exists()
+    roles = machine.run("sudo -u postgres psql -Atd calls -c 'select rolname from pg_roles'")
+    assert "postgres" in roles and "callstats" not in roles
+
+
+@pytest.mark.slow
+@needs_root
+def test_install_by_hand_serves_as_printed(start):
+    machine = start(Machine)
+    clean(machine)
+    machine.run("pg_ctlcluster $(ls /usr/lib/postgresql | sort -V | tail -n 1) main start")
+    machine.run("nginx")
+    operator = Operator(machine, checkout(machine))
+    steps = section("docs/operations.md", "Install by hand")
+    answer = next(n for n, block in enumerate(steps) if kind(block.text) == "output")
+    for block in steps[:answer]:
+        operator.type(block)
+    assert json.loads(operator.last) == json.loads(steps[answer].text)
+    for block in section("docs/page.md", "Serve it"):
+        operator.type(block)
+    assert machine.path("/usr/share/callstats/page/index.html").exists()
+
+
+# What is typed as an operator with a database.
+
+
+def test_tenants_and_calls_are_managed_as_printed(database, tmp_path):
+    (tmp_path / "deploy").symlink_to(PROJECT / "deploy")
+    (tmp_path / "calls.csv").write_text("company,organization,folder,agent,start,seconds\n"
+                                        "acme,support,Sales,007,2026-03-03 08:00,12.5\n")
+    place = {"PGHOST": str(database.cluster.folder.path), "PGDATABASE": database.name, "PGUSER": "owner"}
+    [block] = section("docs/operations.md", "Tenants, tokens and calls")
+    done = subprocess.run(["bash", "-euc", block.text], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | place)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert re.search(r"^[A-Za-z0-9]{32}$", done.stdout, re.M) and "loaded 1 calls" in done.stdout
+    assert database.value("select count(*) from callstats.call") == 1
 
 
-def test_calls_can_be_distributed_by_organization(database):
-    """As far as PostgreSQL alone goes: what Citus refuses is a key without the column, and a reference to what is elsewhere."""
-    for statement in block_with("create_distributed_table").splitlines():
-        if statement.startswith("alter"):
-            database.query(statement)
-    for _ in range(2):
-        assert database.query("select conname::text, conkey from pg_constraint where conrelid = 'callstats.call'::regclass and contype <> 'c'") == [
-            ("call_pkey", [2, 1])]
-        database.query(re.search(r"`(alter table callstats.call drop constraint call_pkey[^`]*)`", TEXT)[1])
-
-
-def block_with(words):
-    return next(block for block in blocks() if words in block)
-
-
-def test_the_scripts_of_operators(database, tmp_path):
-    for name in ("deploy",):
-        (tmp_path / name).symlink_to(PROJECT / name)
-    (tmp_path / "calls.csv").write_text("company,organization,folder,agent,start,seconds\nacme,support,Sales,007,2026-03-03 08:00,12.5\n")
-    out = run(block_with("deploy/tenant company acme"), database, tmp_path)
-    assert re.search(r"^[A-Za-z0-9]{32}$", out, re.M)
-    assert "loaded 1 calls" in run(block_with("deploy/load-calls"), database, tmp_path)
-
-
-def test_the_sql(database, start):
-    sql = block_with("insert into callstats.company")
-    *before, rotate, revoke = [statement for statement in sql.split(";") if statement.strip()]
-    worker = start(Worker, database.url)
-    for statement in before:
+def test_calls_can_be_distributed_by_organization_as_printed(database):
+    """As far as PostgreSQL alone goes: Citus refuses a key without the column, and a reference to other nodes."""
+    statements = [command for block in section("docs/scaling.md", "Several servers") for command in block.commands()
+                  if command.startswith(CITUS)]
+    assert len(statements) == 2
+    for statement in statements:
         database.query(statement)
-    assert worker.get("/stats/acme/support/Sales", "the token").body == b"[]"
-    database.query(rotate)
-    assert worker.get("/stats/acme/support/Sales", "a new token").status == 200
-    database.query(revoke)
-    assert worker.get("/stats/acme/support/Sales", "a new token").status == 401
+    keys = database.query("select conname::text, conkey from pg_constraint "
+                          "where conrelid = 'callstats.call'::regclass and contype in ('p', 'f')")
+    assert keys == [("call_pkey", [2, 1])]
 
 
-def test_replaying_a_file_of_ones_own(replay_worker, tmp_path):
+@pytest.mark.parametrize("target", ["http://stats.example", "fcgi:/run/callstats/callstats.sock"])
+def test_replay_examples_run_with_values(target, replay_worker, replay_database, start, tmp_path):
+    from .support.webservers import Nginx
+    [command] = [command for _, command in printed() if command.startswith(f"tests/replay/replay {target}")]
+    real = start(Nginx, replay_worker.socket).url if target.startswith("http") else f"fcgi:{replay_worker.socket}"
     (tmp_path / "tests").symlink_to(PROJECT / "tests")
-    (tmp_path / "my.replay").write_text("# Mine\n> GET /stats/acme/empty\n> Authorization: Bearer ${token}\n< 200\n[]\n")
-    command = block_with("tests/replay/replay fcgi:").splitlines()[1]
-    command = command.replace("/run/callstats/callstats.sock", replay_worker.socket).replace("token=...", f"token={ROOT_TOKEN}")
+    exchange = "# Mine\n> GET /stats/acme/empty\n> Authorization: Bearer ${token}\n< 200\n[]\n"
+    (tmp_path / "my.replay").write_text(exchange)
+    command = command.replace(target, real).replace("token=...", f"token={ROOT_TOKEN}")
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "1 passed, 0 failed\n", done.stdout + done.stderr
-
-
-def test_the_schema_can_be_removed(cluster):
-    database = cluster.database()
-    database.query("drop schema callstats cascade")
-    database.script(PROJECT / "deploy" / "schema.sql")
-    database.drop()
-
-
-def test_the_man_page_names_every_variable():
-    man = (PROJECT / "deploy" / "callstats.8").read_text().replace("\\-", "-")
-    used = set(re.findall(r'"((?:CALLSTATS_|DATABASE_URL|RUST_LOG)\w*)"', (PROJECT / "src" / "config.rs").read_text()))
-    help_text = subprocess.run([CALLSTATS, "--help"], capture_output=True, text=True, **as_user()).stdout
-    for name in used:
-        for text in (man, TEXT, help_text):
-            assert name in text, name
-    done = subprocess.run(["man", "--warnings", "-l", PROJECT / "deploy" / "callstats.8"], capture_output=True, text=True,
-                          env=os.environ | {"MANPAGER": "cat", "LC_ALL": "C.UTF-8"})
-    assert (done.returncode, done.stderr) == (0, "")

@@ -1,43 +1,72 @@
-"""What starts the worker: systemd's units, the sysv script; and what a running worker has no need of."""
+"""What starts the worker: systemd's units, the init script, multiwatch; and what a running worker has no need of."""
 import os
 import pathlib
 import re
-import subprocess
+import time
 
 import pytest
 
 from .support import fastcgi
-from .support.processes import CALLSTATS, GROUP, PROJECT, USER, Folder, wait_until
+from .support.documents import section
+from .support.overlay import Booted, Machine, printed
+from .support.processes import CALLSTATS, PROJECT, wait_until
 from .support.worker import ROOT_TOKEN
 
 UNITS = PROJECT / "deploy" / "systemd"
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+SOCKET = "/run/callstats/callstats.sock"
+
+
+def prepare(machine):
+    """What README's steps by hand do: the executable, the user, the configuration."""
+    machine.install(CALLSTATS, "/usr/local/bin/callstats", 0o755)
+    machine.run("getent passwd callstats_worker || useradd --system --shell /usr/sbin/nologin callstats_worker")
+    machine.run("install -d -m 750 -g callstats_worker /etc/callstats")
+    machine.install(PROJECT / "deploy" / "callstats.env", "/etc/callstats/callstats.env", 0o640)
+    machine.install(PROJECT / "deploy" / "sysv" / "callstats", "/etc/init.d/callstats", 0o755)
+    machine.write("/etc/callstats/root-token", ROOT_TOKEN)
+    machine.run("chgrp callstats_worker /etc/callstats/*; chmod 640 /etc/callstats/*")
 
 
 @pytest.fixture
-def units(tmp_path):
-    """The units, with a user and an executable that exist here."""
+def machine(replay_worker):
+    """With the database `calls` where Debian's PostgreSQL has its socket."""
+    machine = Machine()
+    prepare(machine)
+    folder = re.search(r"host=(\S+)", replay_worker.environment["DATABASE_URL"])[1]
+    os.chmod(folder, 0o755)
+    machine.run(["ln", "-s", folder, "/run/postgresql"])
+    yield machine
+    machine.stop()
+
+
+@pytest.fixture(scope="module")
+def units():
+    """A machine with the units in their place."""
+    machine = Machine()
+    prepare(machine)
+    machine.install(CALLSTATS, "/usr/bin/callstats", 0o755)
     for unit in UNITS.glob("callstats*"):
-        text = re.sub(r"=callstats_worker$", "=daemon", unit.read_text(), flags=re.M).replace("/usr/bin/callstats", str(CALLSTATS))
-        (tmp_path / unit.name).write_text(text)
-    return tmp_path
+        machine.install(unit, f"/usr/lib/systemd/system/{unit.name}")
+    yield machine
+    machine.stop()
 
 
 def test_the_units_are_sound(units):
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *sorted(units.iterdir())], capture_output=True, text=True)
+    done = units.try_run("systemd-analyze verify --man=no /usr/lib/systemd/system/callstats*")
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_the_service_is_denied_what_it_does_not_need(units):
-    done = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--no-pager", units / "callstats.service"],
-                          capture_output=True, text=True)
-    exposure = float(re.search(r"Overall exposure level .*: ([\d.]+)", done.stdout)[1])
+    out = units.try_run("systemd-analyze security --offline=yes --no-pager callstats.service").stdout
+    exposure = float(re.search(r"Overall exposure level .*: ([\d.]+)", out)[1])
     print(f"exposure {exposure}")
     assert exposure <= 2.0
 
 
 def test_a_worker_listens_on_nothing_else(replay_worker):
-    inodes = {os.readlink(f"/proc/{replay_worker.pid}/fd/{number}") for number in os.listdir(f"/proc/{replay_worker.pid}/fd")}
+    folder = f"/proc/{replay_worker.pid}/fd"
+    inodes = {os.readlink(f"{folder}/{number}") for number in os.listdir(folder)}
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
@@ -46,31 +75,140 @@ def test_a_worker_listens_on_nothing_else(replay_worker):
     assert replay_worker.status("Uid") != 0
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="an init script is run by root")
-def test_the_sysv_script(replay_worker):
-    folder = Folder("sysv")
-    env = folder.write("callstats.env", "".join(f"{name}='{value}'\n" for name, value in replay_worker.environment.items()))
-    defaults = folder.write("defaults", f"DAEMON={CALLSTATS}\nENVIRONMENT={env}\nSOCKET={folder.path}/run/socket\nPIDFILE={folder.path}/pid\n"
-                                        f"LOG={folder.path}/log\nWORKER_USER={USER}\nWEB_GROUP={GROUP}\n")
-    address = f"{folder.path}/run/socket"
+def answers(machine):
+    return fastcgi.ask(str(machine.path(SOCKET)), "GET", DAY).status == 200
 
-    def script(word):
-        done = subprocess.run([PROJECT / "deploy" / "sysv" / "callstats", word], capture_output=True, text=True,
-                              env={"CALLSTATS_DEFAULTS": str(defaults)})
-        return done.returncode
 
+@pytest.mark.parametrize("executable", ["/usr/bin/callstats", "/usr/local/bin/callstats"])
+def test_the_sysv_script_starts_what_is_installed(machine, executable):
+    machine.run("rm -f /usr/local/bin/callstats")
+    script = "/etc/init.d/callstats"
+    assert machine.try_run(f"{script} start").returncode == 5
+    machine.install(CALLSTATS, executable, 0o755)
+    assert machine.try_run(f"{script} status").returncode == 3
+    for word in ("start", "start", "status"):
+        machine.run(f"{script} {word}")
+    assert answers(machine)
+    status = machine.run("stat -c '%U %G %a' /run/callstats/callstats.sock").split()
+    assert status == ["callstats_worker", "www-data", "660"]
+    pid = machine.run("cat /run/callstats/callstats.pid")
+    machine.run(f"{script} reload")
+    log = machine.path("/var/log/callstats.log")
+    wait_until(lambda: "reloaded the root token file" in log.read_text())
+    machine.run(f"{script} restart")
+    assert machine.run("cat /run/callstats/callstats.pid") != pid
+    assert answers(machine)
+    for word, code in (("stop", 0), ("status", 3), ("stop", 0), ("frobnicate", 2)):
+        assert machine.try_run(f"{script} {word}").returncode == code
+    assert not machine.path(SOCKET).exists()
+
+
+def test_the_sysv_script_reports_a_wrong_setting(machine):
+    machine.run("echo CALLSTATS_DB_CONNECTIONS=many >>/etc/callstats/callstats.env")
+    done = machine.try_run("/etc/init.d/callstats start")
+    assert done.returncode == 1 and "see /var/log/callstats.log" in done.stderr
+    assert "CALLSTATS_DB_CONNECTIONS" in machine.path("/var/log/callstats.log").read_text()
+
+
+def test_the_log_of_the_sysv_script_is_rotated(machine):
+    machine.run(["ln", "-s", PROJECT, "/root/checkout"])
+    for command in printed(PROJECT / "deploy" / "logrotate" / "callstats"):
+        machine.run(f"cd /root/checkout && {command}")
+    machine.run("/etc/init.d/callstats start")
+    assert answers(machine)
+    log = machine.path("/var/log/callstats.log")
+    wait_until(lambda: "Billing 200" in log.read_text())
+    machine.run("logrotate --force /etc/logrotate.d/callstats")
+    assert "Billing 200" in machine.path("/var/log/callstats.log.1").read_text()
+    assert log.read_bytes() == b""
+    assert answers(machine)
+    wait_until(lambda: "Billing 200" in log.read_text(), what="the worker logs on, in the emptied file")
+    machine.run("/etc/init.d/callstats stop")
+
+
+# As systemd.exec(5) and its reader of environment files have it; each is one value that a test gives to both.
+AWKWARD = r"""
+# a comment with a \
+continued line
+; another comment
+PLAIN=plain value with blanks   
+  INDENTED=  both ends   
+DOUBLE="a  b # no comment; $HOME `id` \$HOME \`id\` \" \\ \n & | > x"
+SINGLE='$HOME `id` "double" \ & # '
+URI=postgresql://u:p%20w@h/db?sslmode=require&connect_timeout=2
+HASH=a#b ; c # d
+QUOTE_INSIDE=it's "one" value
+PARTS="a"'b'c
+ESCAPED=a\ b\#\$c\\d
+CONTINUED=one \
+two
+DOUBLE_CONTINUED="one \
+two"
+MULTI="first
+second"
+EMPTY=
+EMPTY_QUOTED=""
+COMMAND=$(touch /root/executed)
+BACKTICKS=`touch /root/executed`
+SEMICOLON=x; touch /root/executed
+NEWLINE_TRICK='x'; touch /root/executed
+NO_ASSIGNMENT
+BAD-NAME=x
+1BAD=x
+UMLAUT=Grüße
+TRAILING_BACKSLASH=end\\
+export EXPORTED=x
+CRLF="value"
+""" + "CR_AFTER=crlf\r\nLAST=no newline at the end"
+
+
+def test_the_sysv_script_reads_the_environment_as_systemd_does():
+    machine = Booted()
     try:
-        assert script("status") == 3
-        assert script("start") == 0 and script("start") == 0 and script("status") == 0
-        assert fastcgi.ask(address, "GET", DAY).status == 200
-        assert script("reload") == 0
-        wait_until(lambda: "reloaded the root token file" in (folder / "log").read_text())
-        pid = (folder / "pid").read_text()
-        assert script("restart") == 0 and (folder / "pid").read_text() != pid
-        assert fastcgi.ask(address, "GET", DAY).status == 200
-        assert script("stop") == 0 and script("status") == 3 and script("stop") == 0
-        assert script("frobnicate") == 2
-        assert not os.path.exists(address)
+        prepare(machine)
+        # Both start this instead of the worker.
+        machine.write("/usr/local/bin/callstats", "#!/bin/sh\nenv -0 >/tmp/environment\nexec sleep 60\n", 0o755)
+        machine.run("chmod 1777 /tmp")
+        found = {}
+        for text in (AWKWARD, (PROJECT / "deploy" / "callstats.env").read_text()):
+            machine.path("/etc/callstats/callstats.env").write_bytes(text.encode())
+            for how, command in (
+                    ("systemd", "systemd-run -q --wait --pipe -p EnvironmentFile=/etc/callstats/callstats.env "
+                                "/usr/bin/env -0 >/tmp/environment"),
+                    ("script", "/etc/init.d/callstats start && /etc/init.d/callstats stop")):
+                machine.run("rm -f /tmp/environment")
+                machine.run(command)
+                lines = machine.path("/tmp/environment").read_bytes().split(b"\0")
+                found[how] = dict(line.split(b"=", 1) for line in lines if line)
+            for name in set(found["systemd"]) | set(found["script"]):
+                if not name.startswith((b"SYSTEMD", b"INVOCATION", b"JOURNAL", b"LANG", b"LC_", b"PWD", b"PATH",
+                                        b"HOME", b"USER", b"LOGNAME", b"SHELL", b"SHLVL", b"_", b"DEBIAN", b"OLDPWD", b"FCGI",
+                                        b"TERM")):
+                    assert found["script"].get(name) == found["systemd"].get(name), name
+            assert found["script"].get(b"DATABASE_URL") in (
+                None, b"host=/var/run/postgresql dbname=calls user=callstats_worker")
+        assert not machine.path("/root/executed").exists()
+        assert b"CALLSTATS_ROOT_TOKEN_FILE" in found["script"]
     finally:
-        script("stop")
-        folder.remove()
+        machine.stop()
+
+
+def test_multiwatch_starts_the_worker_again_without_a_spin(machine):
+    [line] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
+              if "multiwatch -r" in command]
+    machine.run("install -d -o callstats_worker -g www-data -m 750 /run/callstats")
+    machine.run(f"set -a; DATABASE_URL='host=/var/run/postgresql dbname=calls user=callstats_worker' "
+                f"CALLSTATS_ROOT_TOKEN_FILE=/etc/callstats/root-token; set +a; ({line}) >/root/log 2>&1 & sleep 0.1")
+    wait_until(lambda: machine.path(SOCKET).exists())
+    assert answers(machine)
+    machine.run("kill -9 $(pidof callstats)")
+    assert answers(machine)
+    # An executable that ends at once is started about once a second.
+    machine.write("/root/ends", "#!/bin/sh\necho start >>/run/callstats/starts\nexit 1\n", 0o755)
+    machine.run("mv /root/ends /usr/local/bin/callstats && kill -9 $(pidof callstats)")
+    starts = machine.path("/run/callstats/starts")
+    wait_until(starts.exists)
+    began = time.monotonic()
+    wait_until(lambda: starts.read_text().count("start") >= 3)
+    assert time.monotonic() - began > 1
+    assert machine.path("/root/log").stat().st_size < 20_000

@@ -1,7 +1,6 @@
 """SIGTERM, SIGHUP, and restarts that lose nothing."""
 import collections
 import contextlib
-import http.client
 import itertools
 import os
 import re
@@ -54,7 +53,7 @@ def test_a_drain_has_an_end(cluster, slow, start):
         hasty.process.kill()
         assert hasty.process.wait() == 0
         assert connection.receive_streams()[2] is None
-    assert "1 requests were not finished after 100 ms" in hasty.text()
+    assert "dropped 1 unfinished requests after 100 ms" in hasty.text()
 
 
 def test_a_second_sigterm_ends_at_once(slow):
@@ -170,12 +169,17 @@ class Load:
             thread.start()
 
     def run(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-        with contextlib.closing(connection):
-            while not self.stopped.is_set():
-                connection.request("GET", written(next(self.numbers)))
-                response = connection.getresponse()
-                self.answers[response.status, response.read()] += 1
+        # nginx slows down whoever asks too often: each client is many addresses, in turns.
+        while not self.stopped.is_set():
+            number = next(self.numbers)
+            connection = self.server.client(30, f"127.{number // 65536 + 1}.{number // 256 % 256}.{number % 256}")
+            with contextlib.closing(connection):
+                for _ in range(500):
+                    if self.stopped.is_set():
+                        break
+                    connection.request("GET", written(next(self.numbers)))
+                    response = connection.getresponse()
+                    self.answers[response.status, response.read()] += 1
 
     def count(self):
         return sum(self.answers.values())
@@ -189,7 +193,7 @@ class Load:
 @pytest.mark.parametrize("kind", [Parent, Multiwatch])
 def test_restarts_lose_no_request(kind, replay_worker, start):
     parent = start(kind, replay_worker.environment)
-    server = start(Nginx, parent.socket, [("rate=100r/s", "rate=100000r/s")])
+    server = start(Nginx, parent.socket)
     load = Load(server)
     try:
         for _ in range(RESTARTS):

@@ -8,6 +8,7 @@ use crate::config::{self, Config};
 use crate::database::{Connector, ORGANIZATION_DAYS, describe};
 use crate::server::root_token;
 use crate::store::DatabaseErrorKind;
+use postgres::error::SqlState;
 use postgres::{Client, SimpleQueryMessage};
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -18,7 +19,9 @@ use std::path::Path;
 use std::time::Instant;
 
 const PRIVILEGES: &str = include_str!("sql/privileges.sql");
-const UNKNOWN_TIME_ZONES: &str = include_str!("sql/unknown_time_zones.sql");
+const REMAINING_PRIVILEGES: &str = include_str!("sql/remaining_privileges.sql");
+const TIME_ZONES: &str = include_str!("sql/time_zones.sql");
+const LEFT_OUT_ROWS: &str = include_str!("sql/left_out_rows.sql");
 
 /// The result of one check.
 #[derive(Debug)]
@@ -178,6 +181,9 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                 if has_partitions(&mut client) {
                     checks.push(("partitions", partitions));
                 }
+                if !has_shipped_source(&mut client) {
+                    checks.push(("rows", rows));
+                }
             }
             for (name, check) in checks {
                 let verdict = check(&mut client).unwrap_or_else(|error| {
@@ -231,16 +237,68 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
-/// Neither missing nor too many.
+/// Neither missing nor too many. What PostgreSQL grants to everybody is worth a warning.
 fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let rows = client.query(PRIVILEGES, &[])?;
     let user: String = client.query_one("select current_user::text", &[])?.try_get(0)?;
-    let column = |at: usize| rows.iter().map(|row| row.try_get(at)).collect::<Result<Vec<String>, _>>();
-    let (messages, fixes) = (column(0)?, column(1)?);
-    Ok(if messages.is_empty() {
-        Verdict::Pass(format!("{user} can read all that it needs, and write nothing"))
+    let (mut problems, mut warnings) = (Problems::default(), Problems::default());
+    for row in client.query(PRIVILEGES, &[])? {
+        problems.push(row.try_get(0)?, row.try_get(1)?);
+    }
+    for row in client.query(REMAINING_PRIVILEGES, &[])? {
+        let problems = if row.try_get(2)? { &mut warnings } else { &mut problems };
+        problems.push(row.try_get(0)?, row.try_get(1)?);
+    }
+    Ok(if !problems.messages.is_empty() {
+        Verdict::Fail(problems.of(&user))
+    } else if !warnings.messages.is_empty() {
+        Verdict::Warn(warnings.of(&user))
     } else {
-        Verdict::fail(format!("{user} {}", messages.join(", ")), fixes.join("; "))
+        Verdict::Pass(format!("{user} can read all that it needs, and do nothing else"))
+    })
+}
+
+#[derive(Default)]
+struct Problems {
+    messages: Vec<String>,
+    fixes: Vec<String>,
+}
+
+impl Problems {
+    fn push(&mut self, message: String, fix: String) {
+        self.messages.push(message);
+        self.fixes.push(fix);
+    }
+
+    fn of(&self, user: &str) -> Problem {
+        Problem { message: format!("{user} {}", self.messages.join(", ")), fix: self.fixes.join("; ") }
+    }
+}
+
+/// Rows that answers leave out, of a site's own call_source: the shipped ones have none.
+fn rows(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute("set local statement_timeout = '10s'")?;
+    let rows = match transaction.query(LEFT_OUT_ROWS, &[]) {
+        Ok(rows) => rows,
+        Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+            return Ok(Verdict::Pass("there are too many to look at within 10 s".into()));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut counts = Vec::new();
+    for row in &rows {
+        let (organization, count): (Option<i32>, i64) = (row.try_get("organization_id")?, row.try_get("left_out")?);
+        let reason: String = row.try_get("reason")?;
+        let organization = organization.map_or("no organization".into(), |id| format!("organization {id}"));
+        counts.push(format!("{count} of {organization} ({reason})"));
+    }
+    Ok(if counts.is_empty() {
+        Verdict::Pass("every row of callstats.call_source can be counted".into())
+    } else {
+        Verdict::warn(
+            format!("answers leave out rows of callstats.call_source: {}", counts.join(", ")),
+            "correct the view, or the rows behind it",
+        )
     })
 }
 
@@ -301,6 +359,16 @@ fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
     }
 }
 
+/// Whether call_source is a view over tables of ours.
+fn has_shipped_source(client: &mut Client) -> bool {
+    let found = client.query_one(
+        "select coalesce(pg_get_viewdef(to_regclass('callstats.call_source'))
+                         ~ 'FROM callstats\\.(call|call_daily|call_sharded)\\M', true)",
+        &[],
+    );
+    found.and_then(|row| row.try_get(0)).unwrap_or(true)
+}
+
 /// Whether callstats.call is partitioned by partitions.sql.
 fn has_partitions(client: &mut Client) -> bool {
     let found = client.query_one(
@@ -330,14 +398,18 @@ fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
 }
 
 fn time_zones(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let rows = client.query(UNKNOWN_TIME_ZONES, &[])?;
-    let unknown = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-    Ok(if unknown.is_empty() {
-        Verdict::Pass("the server knows those of all organizations".into())
+    let mut problems = Vec::new();
+    for row in client.query(TIME_ZONES, &[])? {
+        let texts: [String; 4] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
+        let [company, organization, time_zone, problem] = texts;
+        problems.push(format!("{company}/{organization} has {time_zone}: {problem}"));
+    }
+    Ok(if problems.is_empty() {
+        Verdict::Pass("the server knows those of all organizations, with their changes".into())
     } else {
         Verdict::fail(
-            format!("the server does not know all: {}", unknown.join(", ")),
-            "update callstats.organization set time_zone = 'Region/City' where id = ...",
+            problems.join("; "),
+            "update callstats.organization set time_zone = 'Region/City' where short_name = 'NAME'",
         )
     })
 }

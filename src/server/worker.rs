@@ -27,7 +27,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
         move || root_token.reload()
     };
     let spool = Spool::new(config.spool_dir.clone(), config.spool_max_bytes);
-    let prefix = config.prefix.clone();
+    let (prefix, open_range) = (config.prefix.clone(), config.open_range);
     let (started, metrics) = (Instant::now(), Metrics::default());
     log::info!(target: "callstats", "callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
     let handler = move |params: &CgiParams, client: &mut dyn Client| {
@@ -35,13 +35,14 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
             let response = metrics::response(params, &metrics, pool.state(), started.elapsed());
             return client.write_all(&response).is_ok();
         }
-        let context = Context { prefix: &prefix, root_token: root_token.token(), store: &pool, scratch: &spool };
+        let root_token = root_token.token();
+        let context = Context { prefix: &prefix, open_range, root_token, store: &pool, scratch: &spool };
         let outcome = answer::answer(&context, params, client);
         log::log!(target: "callstats", outcome.log_level(), "{}", outcome.log_line());
         metrics.count(&outcome);
         outcome.completion == Completion::Complete
     };
-    fastcgi::serve(listener, &signals, config.drain, reload, handler)?;
+    fastcgi::serve(listener, &signals, config.transport.clone(), config.drain, reload, handler)?;
     log::info!(target: "callstats", "stopped");
     Ok(())
 }

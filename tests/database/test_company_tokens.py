@@ -8,7 +8,7 @@ from tests.support.processes import PROJECT
 from tests.support.worker import ROOT_TOKEN, Worker
 
 SCHEMA = PROJECT / "deploy" / "schema.sql"
-SCHEMA_1 = PROJECT / "tests" / "database" / "schema-1.sql"
+SCHEMA_1 = PROJECT / "tests" / "database" / "version1" / "schema.sql"
 URI = "/stats/acme/support"
 TENANTS = """
     insert into callstats.company (id, short_name, token_sha256) values

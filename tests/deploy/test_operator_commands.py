@@ -290,7 +290,7 @@ def test_the_version_of_the_schema(cluster):
     database = cluster.database(with_schema=False)
     operator = Operator(database)
     assert "Hint: callstats schema install" in operator.refused("schema", "version")
-    database.script(PROJECT / "tests" / "database" / "schema-1.sql")
+    database.script(PROJECT / "tests" / "database" / "version1" / "schema.sql")
     done = operator.run("schema", "version")
     assert done.returncode == 1 and done.stdout.startswith("version 1;") and "schema install" in done.stderr
     assert "version 2" in operator.done("schema", "install")

@@ -74,7 +74,7 @@ class Connection:
     """One connection to a worker: a path, or (host, port)."""
 
     def __init__(self, address, timeout=20):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         self.socket.connect(address)

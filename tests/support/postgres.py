@@ -68,9 +68,9 @@ class Cluster:
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
-    def database(self, with_schema=True, **options):
+    def database(self, name=None, with_schema=True, **options):
         """A new, empty database."""
-        name = f"test{next(self.numbers)}"
+        name = name or f"test{next(self.numbers)}"
         words = " ".join(f"{key} {value}" for key, value in options.items())
         self.execute(f"create database {name} {words}")
         database = Database(self, name)
@@ -109,11 +109,24 @@ class Database:
     def value(self, statement, *parameters):
         return self.query(statement, *parameters)[0][0]
 
-    def script(self, path):
-        """Runs a file as an operator does."""
-        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path, "-p", self.cluster.port, "-U", "owner", "-d", self.name]
-        text = path.read_text()
-        subprocess.run([str(word) for word in command], input=text, text=True, check=True, capture_output=True)
+    def psql(self, *arguments, user="owner", **options):
+        """Runs psql as an operator does; returns its exit code and all that it printed."""
+        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path,
+                   "-p", self.cluster.port, "-U", user, "-d", self.name, *arguments]
+        done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False, **options)
+        return done.returncode, done.stdout
+
+    def script(self, path, user="owner"):
+        """Runs a file that must succeed."""
+        code, output = self.psql(user=user, input=path.read_text())
+        assert code == 0, f"{path.name}: {output}"
+
+    def refused(self, path, user="owner"):
+        """Runs a file that must stop; returns what it printed."""
+        code, output = self.psql(user=user, input=path.read_text())
+        assert code == 3, f"{path.name}: {output}"
+        return output
 
     def copy(self, table_and_columns, lines):
         """COPY of text lines."""

@@ -1,45 +1,78 @@
-"""Real web servers in front of the worker, with the configurations that the project ships, unchanged but for paths."""
+"""Real web servers in front of the worker, each on a machine of its own in Debian's stock layout, with the files that
+the project ships, byte for byte, installed by the commands that they print."""
 import contextlib
 import http.client
-import re
-import subprocess
+import os
+import pathlib
+import pwd
 
-from .processes import CALLSTATS, GROUP, PROJECT, USER, Folder, Process, accepts, as_user, free_port, wait_until
+from .overlay import Machine, printed
+from .processes import CALLSTATS, PROJECT, wait_until
 
-
-def changed(text, *changes):
-    """The text with each of the changes, all of which must apply."""
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, str(new))
-    return text
+WEB_USER = "www-data"
 
 
 class WebServer:
-    """A web server on a free port; subclasses write its configuration and name its command."""
+    """A web server on port 80 of a machine of its own: the port's only site, so that any host name leads to it."""
+    logs_folder = None
 
     def __init__(self):
-        self.folder = Folder(type(self).__name__.lower())
-        for _ in range(5):  # somebody else can take the port first
-            self.port = free_port()
-            self.process = Process(self.command(), self.folder / "stderr.log")
-            with contextlib.suppress(TimeoutError):
-                wait_until(lambda: accepts(self.port) or self.process.popen.poll() is not None, 15)
-                if self.process.popen.poll() is None:
-                    return
-        raise RuntimeError(self.logs())
+        self.machine = Machine()
+        try:
+            self.machine.run("echo 127.0.0.1 stats.example >>/etc/hosts")
+            # Where the documented commands are typed: in a checkout.
+            self.machine.run(["ln", "-s", PROJECT, "/root/checkout"])
+            self.prepare()
+            self.start()
+            wait_until(self.machine.accepts, 15, "the web server accepts")
+        except BaseException:
+            self.machine.stop()
+            raise
+        self.relay_port = None
+
+    def prepare(self):
+        """Whatever an operator does before the web server is started."""
+
+    def start(self):
+        """Starts it, or reloads its configuration."""
+        raise NotImplementedError
+
+    def type(self, *commands):
+        """Types commands as they are printed, in a checkout."""
+        for command in commands:
+            self.machine.run(f"cd /root/checkout && {command}")
+
+    # Where programs outside of the machine find it.
+
+    @property
+    def port(self):
+        """A port of this machine that leads to it."""
+        if self.relay_port is None:
+            self.relay_port = self.machine.relay()
+        return self.relay_port
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def logs(self):
-        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.path.rglob("*.log")))
+    def connect(self, timeout=60, source="127.0.0.1"):
+        """A connection straight to it, from an address of its own if need be: limits count addresses."""
+        return self.machine.connect(80, source, timeout)
 
-    def ask(self, method, uri, headers=(), body=b"", timeout=60):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+    def entering(self, command):
+        """The command that runs another one where it is http://stats.example."""
+        return self.machine.entering(command)
+
+    def client(self, timeout=60, source="127.0.0.1"):
+        """An HTTP client that is connected straight to it."""
+        client = http.client.HTTPConnection("stats.example", timeout=timeout)
+        client._create_connection = lambda *_, **__: self.connect(timeout, source)
+        return client
+
+    def ask(self, method, uri, headers=(), body=b"", timeout=60, source="127.0.0.1"):
+        connection = self.client(timeout, source)
         with contextlib.closing(connection):
-            connection.putrequest(method, uri, skip_accept_encoding=True)
+            connection.putrequest(method, uri, skip_accept_encoding=True, skip_host="Host" in dict(headers))
             for name, value in headers:
                 connection.putheader(name, value)
             if body:
@@ -48,162 +81,142 @@ class WebServer:
             response = connection.getresponse()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
-    def stop(self):
-        self.process.stop()
-        self.folder.remove()
-
-
-class Nginx(WebServer):
-    """nginx with nginx.conf.example."""
-
-    def __init__(self, socket, changes=()):
-        self.socket, self.changes = socket, changes
-        super().__init__()
-
-    def site(self):
-        return changed(
-            (PROJECT / "nginx.conf.example").read_text(),
-            ("listen 80;", f"listen 127.0.0.1:{self.port};"),
-            ("unix:/run/callstats/callstats.sock", f"unix:{self.socket}"),
-            ("/var/log/nginx", self.folder.path),
-            *self.changes,
-        )
-
-    def command(self):
-        temporary = "\n".join(f"{kind}_temp_path {self.folder / kind};"
-                              for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (self.folder / "cache").mkdir(exist_ok=True)
-        (self.folder / "cache").chmod(0o777)
-        self.folder.write("site.conf", self.site())
-        self.folder.write("nginx.conf", f"""
-            daemon off; pid {self.folder / 'pid'}; error_log {self.folder / 'error.log'};
-            worker_processes 2;
-            events {{ worker_connections 1024; }}
-            http {{ {temporary} access_log off; include {self.folder / 'site.conf'}; }}
-        """)
-        command = ["nginx", "-p", self.folder.path, "-c", self.folder / "nginx.conf"]
-        subprocess.run([str(word) for word in [*command, "-t"]], check=True, capture_output=True, **as_user())
-        return command
-
-
-class NginxCgi(Nginx):
-    """nginx in front of fcgiwrap, which starts the executable for each request as plain CGI."""
-
-    def __init__(self, environment):
-        self.wrap_folder = Folder("fcgiwrap")
-        self.wrap_socket = str(self.wrap_folder / "socket")
-        self.wrap = Process(["spawn-fcgi", "-n", "-s", self.wrap_socket, "--", "/usr/sbin/fcgiwrap", "-f", "-c", "4"],
-                            self.wrap_folder / "cgi.log", **environment)
-        script = ("fastcgi_param REQUEST_METHOD     $request_method;",
-                  f"fastcgi_param SCRIPT_FILENAME {CALLSTATS};\n        fastcgi_param REQUEST_METHOD     $request_method;")
-        super().__init__(self.wrap_socket, [script])
+    def raw(self, request, timeout=10):
+        """Sends bytes; returns what comes back until the connection ends."""
+        with self.connect(timeout) as connection:
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(request)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                while data := connection.recv(65536):
+                    answer += data
+            return answer
 
     def logs(self):
-        return super().logs() + self.wrap.text()
+        """All that the web server has logged, wherever."""
+        files = sorted(self.machine.path(f"/var/log/{self.logs_folder}").rglob("*"))
+        return "\n".join(path.read_text(errors="replace") for path in files if path.is_file())
 
     def stop(self):
-        super().stop()
-        self.wrap.stop()
-        self.wrap_folder.remove()
+        self.machine.stop()
 
 
-class Apache(WebServer):
-    """Apache with one of the files in deploy/apache; a worker of its own listens."""
-    modules, site_file = ["env", "authz_host", "proxy", "proxy_fcgi"], "callstats-proxy.conf"
+class InFrontOfWorker:
+    """A worker runs by itself: its socket is at the documented path, and in the web server's group."""
 
-    def __init__(self, socket):
-        self.socket = socket
+    def __init__(self, worker_socket):
+        self.socket = str(worker_socket)
         super().__init__()
 
-    def site_changes(self):
-        return [("/run/callstats/callstats.sock", self.socket)]
-
-    def command(self):
-        built_in = subprocess.run(["/usr/sbin/apache2", "-l"], capture_output=True, text=True).stdout
-        modules = ["mpm_event", "authz_core", "unixd", "headers", "log_config", "mime", *self.modules]
-        loads = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
-                          for name in modules if f"mod_{name}.c" not in built_in)
-        self.copy("callstats-common.conf", ("/var/log/apache2", self.folder.path))
-        self.copy(self.site_file, ("conf-available/", f"{self.folder.path}/"), *self.site_changes())
-        who = f"User {USER}\nGroup {GROUP}" if USER else ""
-        self.folder.write("apache.conf", f"""
-            ServerRoot {self.folder.path}
-            ServerName stats.example
-            Listen 127.0.0.1:{self.port}
-            {loads}
-            {who}
-            PidFile {self.folder / 'pid'}
-            DefaultRuntimeDir {self.folder.path}
-            Mutex file:{self.folder.path} default
-            ErrorLog {self.folder / 'error.log'}
-            DocumentRoot {self.folder.path}
-            TypesConfig /dev/null
-            <IfModule fcgid_module>
-                FcgidIPCDir {self.folder.path}
-                FcgidProcessTableFile {self.folder / 'fcgid_shm'}
-            </IfModule>
-            <IfModule cgid_module>
-                ScriptSock {self.folder / 'cgid'}
-            </IfModule>
-            Include {self.folder / self.site_file}
-        """)
-        return ["/usr/sbin/apache2", "-D", "FOREGROUND", "-f", self.folder / "apache.conf"]
-
-    def copy(self, name, *changes):
-        text = (PROJECT / "deploy" / "apache" / name).read_text()
-        self.folder.write(name, changed(re.sub(r"  +# CHANGE.*", "", text), *changes))
+    def prepare(self):
+        super().prepare()
+        group = pwd.getpwnam(WEB_USER).pw_gid
+        for path, mode in ((pathlib.Path(self.socket).parent, 0o750), (pathlib.Path(self.socket), 0o660)):
+            if path.exists() and str(path).startswith("/tmp/"):
+                os.chown(path, -1, group)
+                path.chmod(mode | path.stat().st_mode)
+        self.machine.run(["ln", "-s", self.socket, "/run/callstats/callstats.sock"])
 
 
-class StartedByWebServer:
-    """What the files change in which the web server starts the executable."""
+class StartsWorker:
+    """The web server starts the executable: what its file names is where it says, and the database as well."""
 
     def __init__(self, environment):
         self.environment = environment
-        super().__init__("")
-
-    def site_changes(self):
-        return [("/usr/local/bin/callstats", CALLSTATS),
-                ("host=/var/run/postgresql dbname=calls user=callstats_worker", self.environment["DATABASE_URL"]),
-                ("/etc/callstats/root-token", self.environment["CALLSTATS_ROOT_TOKEN_FILE"])]
-
-
-class ApacheFcgid(StartedByWebServer, Apache):
-    """mod_fcgid."""
-    modules, site_file = ["env", "authz_host", "alias", "fcgid"], "callstats-fcgid.conf"
-
-
-class ApacheCgid(StartedByWebServer, Apache):
-    """mod_cgid."""
-    modules, site_file = ["env", "authz_host", "alias", "cgid"], "callstats-cgid.conf"
-
-
-class LighttpdProxy(WebServer):
-    """lighttpd in front of something that listens already: for what its own file does not do."""
-
-    def __init__(self, socket, changes=()):
-        self.socket, self.changes = socket, changes
         super().__init__()
 
-    def site_changes(self):
-        return [('"bin-path" => "/usr/local/bin/callstats",', ""), ("/run/lighttpd/callstats.sock", self.socket)]
-
-    def command(self):
-        text = (PROJECT / "deploy" / "lighttpd" / "callstats.conf").read_text()
-        text = re.sub(r"  +# CHANGE.*", "", text)
-        self.folder.write("site.conf", changed(text, ("/var/log/lighttpd", self.folder.path), *self.site_changes()))
-        self.folder.write("lighttpd.conf", f"""
-            server.document-root = "{self.folder.path}"
-            server.bind = "127.0.0.1"
-            server.port = {self.port}
-            server.upload-dirs = ( "{self.folder.path}" )
-            server.errorlog = "{self.folder / 'error.log'}"
-            include "{self.folder / 'site.conf'}"
-        """)
-        return ["/usr/sbin/lighttpd", "-D", "-f", self.folder / "lighttpd.conf"]
+    def prepare(self):
+        super().prepare()
+        parts = dict(part.split("=", 1) for part in self.environment["DATABASE_URL"].split())
+        assert parts["dbname"] == "calls" and parts["port"] == "5432", "as the files have it"
+        self.machine.install(CALLSTATS, "/usr/bin/callstats", 0o755)
+        self.machine.install(CALLSTATS, "/usr/local/bin/callstats", 0o755)
+        self.machine.run(["ln", "-s", parts["host"], "/run/postgresql"])
+        self.machine.run("getent group callstats_worker >/dev/null || groupadd --system callstats_worker")
+        self.machine.run("install -d -m 750 -g callstats_worker /etc/callstats")
+        self.machine.install(self.environment["CALLSTATS_ROOT_TOKEN_FILE"], "/etc/callstats/root-token", 0o640)
+        self.machine.run("chgrp callstats_worker /etc/callstats/root-token")
+        os.chmod(parts["host"], 0o755)
 
 
-class Lighttpd(StartedByWebServer, LighttpdProxy):
-    """lighttpd with deploy/lighttpd/callstats.conf, which starts the worker."""
+def commands(file):
+    """The commands that a shipped file prints, but for those about services and PostgreSQL, of which none runs here."""
+    return [line for line in printed(file) if not line.startswith("systemctl ") and "postgresql" not in line]
 
-    def site_changes(self):
-        return [("/run/lighttpd/callstats.sock", self.folder / "socket"), *super().site_changes()]
+
+class Nginx(InFrontOfWorker, WebServer):
+    """nginx with nginx.conf.example."""
+    logs_folder, file = "nginx", PROJECT / "nginx.conf.example"
+
+    def prepare(self):
+        super().prepare()
+        self.machine.run("rm /etc/nginx/sites-enabled/default && nginx")  # it runs, and listens on no port yet
+
+    def start(self):
+        self.type(*commands(self.file))
+
+    def switch_on_cache(self):
+        """As the file says."""
+        before = self.machine.run("pgrep -P $(cat /run/nginx.pid)").split()
+        lines = (line.strip() for line in self.file.read_text().splitlines() if line.startswith("        #     "))
+        self.type(*(line.removeprefix("#     ") for line in lines))
+        wait_until(lambda: not set(before) & set(self.machine.run("pgrep -P $(cat /run/nginx.pid)").split()), 15,
+                   "the old processes are gone")
+
+
+class NginxCgi(StartsWorker, WebServer):
+    """nginx in front of fcgiwrap, which starts the executable for each request as plain CGI."""
+    logs_folder = "nginx"
+
+    def prepare(self):
+        super().prepare()
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        self.machine.run(["chmod", "o+rx", "/etc/callstats"])
+        self.machine.run(["chmod", "o+r", "/etc/callstats/root-token"])
+        self.machine.run(["env", *variables, "CALLSTATS_ROOT_TOKEN_FILE=/etc/callstats/root-token",
+                          "spawn-fcgi", "-s", "/run/callstats/callstats.sock", "-U", WEB_USER, "-u", WEB_USER,
+                          "-g", WEB_USER, "-P", "/run/fcgiwrap.pid", "--", "/usr/sbin/fcgiwrap", "-c", "4"])
+        self.machine.run("rm /etc/nginx/sites-enabled/default && nginx")
+
+    def start(self):
+        self.type(*commands(Nginx.file))
+
+
+class Apache(InFrontOfWorker, WebServer):
+    """Apache with one of the files in deploy/apache; a worker of its own listens."""
+    logs_folder, file = "apache2", PROJECT / "deploy" / "apache" / "callstats-proxy.conf"
+
+    def prepare(self):
+        super().prepare()
+        self.type("a2dissite 000-default", *commands(self.file))
+
+    def start(self):
+        self.machine.run("apache2ctl start")
+
+
+class ApacheFcgid(StartsWorker, WebServer):
+    """mod_fcgid."""
+    logs_folder, file = "apache2", PROJECT / "deploy" / "apache" / "callstats-fcgid.conf"
+
+    def prepare(self):
+        super().prepare()
+        self.type("a2dissite 000-default", *commands(self.file))
+
+    start = Apache.start
+
+
+class ApacheCgid(ApacheFcgid):
+    """mod_cgid."""
+    file = PROJECT / "deploy" / "apache" / "callstats-cgid.conf"
+
+
+class Lighttpd(StartsWorker, WebServer):
+    """lighttpd with deploy/lighttpd/callstats.conf, which starts the worker, and nothing else."""
+    logs_folder, file = "lighttpd", PROJECT / "deploy" / "lighttpd" / "callstats.conf"
+
+    def prepare(self):
+        super().prepare()
+        self.type(*commands(self.file))
+
+    def start(self):
+        self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")

@@ -5,7 +5,7 @@ import socket
 import subprocess
 
 from . import fastcgi
-from .processes import CALLSTATS, Folder, Process, as_user, wait_until
+from .processes import CALLSTATS, Folder, Process, as_user, free_port, wait_until
 
 ROOT_TOKEN = "root-0123456789abcdef"
 
@@ -34,6 +34,7 @@ class Worker:
         wait_until(self.accepts, what="the worker accepts")
 
     def accepts(self):
+        """Whether it serves."""
         assert self.process.popen.poll() is None, self.text()
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -70,3 +71,19 @@ class Worker:
         code = self.process.stop(number)
         self.folder.remove()
         return code
+
+
+class TcpWorker(Worker):
+    """A worker that listens on a port of the loopback interface."""
+
+    def __init__(self, database_url, host="127.0.0.1", **environment):
+        self.folder = Folder("worker")
+        self.root_token_file = self.folder.write("root-token", f"{ROOT_TOKEN}\n")
+        self.log = self.folder / "log"
+        self.environment = {"DATABASE_URL": database_url, "CALLSTATS_ROOT_TOKEN_FILE": str(self.root_token_file),
+                            **environment}
+        self.port = free_port()
+        self.socket = (host, self.port)
+        address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.process = Process([CALLSTATS, "--listen", address], self.log, **self.environment)
+        wait_until(lambda: "serves" in self.text() or self.process.popen.poll() is not None, what="the worker serves")

@@ -1,0 +1,138 @@
+"""deploy/apache as it is, in Debian's stock Apache, beside its default site and another one."""
+import os
+import socket
+
+import pytest
+
+from ..support.processes import Folder, wait_until
+from ..support.webservers import Apache, ApacheCgid, ApacheFcgid
+from ..support.worker import ROOT_TOKEN
+from . import errors
+from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
+
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+OTHER_SITE = """
+<VirtualHost *:80>
+    ServerName other.example
+    DocumentRoot /srv/other
+    <Directory /srv/other>
+        Require all granted
+    </Directory>
+    Alias /callstats-probe /srv/other/probe
+</VirtualHost>
+"""
+PATHS = {"/": "index.html", "/stats/": "stats/index.html", "/stats.html": "stats.html", "/callstats-probe": "probe",
+         "/statsboard/": "statsboard/index.html", "/stats//acme": "stats/acme"}
+
+
+class Beside:
+    """Debian's default site stays, and another site has a /stats of its own."""
+
+    def prepare(self):
+        super().prepare()
+        self.machine.write("/etc/apache2/sites-available/other.conf", OTHER_SITE)
+        for name in PATHS.values():
+            self.machine.write(f"/srv/other/{name}", f"other's {name}")
+        self.machine.run("a2ensite 000-default other")
+
+
+def kinds(*mixins):
+    return [type(f"{kind.__name__}", (*mixins, kind), {}) for kind in (Apache, ApacheFcgid, ApacheCgid)]
+
+
+def start_kind(kind, worker):
+    return kind(worker.socket if issubclass(kind, Apache) else worker.environment)
+
+
+@pytest.fixture(scope="module", params=kinds(), ids=lambda kind: kind.__name__)
+def apache(request, replay_worker):
+    server = start_kind(request.param, replay_worker)
+    yield server
+    server.stop()
+
+
+def test_refused_requests_get_the_documented_form(apache):
+    expected = {"TRACE": (405, errors.METHOD), "long URL": (414, errors.TOO_LARGE),
+                "path with a broken escape": (400, errors.MALFORMED), "bad header": (400, errors.MALFORMED),
+                "bad length": (400, errors.MALFORMED)}
+    for name, request in REFUSED.items():
+        answer = apache.raw(request.encode("latin-1"))
+        if name.startswith("CONNECT"):  # no path of ours, and methods of Apache's choice
+            assert answer.startswith(b"HTTP/1.1 4") and b'{"error":' in answer
+        elif answer.startswith(b"HTTP/"):
+            status, headers, body = parse(answer)
+            told = check_form(status, headers, body)
+            assert status >= 400, name
+            assert (status, told) == expected.get(name, (status, told)), name
+        else:
+            # An old version has no header; a body that Apache passes on is waited for.
+            assert name in ("HTTP/3.0", "large body"), name
+    for name, request in UNREADABLE.items():
+        answer = apache.raw(request.encode())
+        if answer.startswith(b"HTTP/"):
+            check_form(*parse(answer))
+    apache.ask("GET", "/callstats-probe", [("Referer", f"http://x/?token={TOKEN}")])
+    wait_until(lambda: '"[token]" 401' in apache.logs(), what="the access log is written")
+    assert TOKEN not in apache.logs()
+
+
+def test_an_escaped_slash_belongs_to_a_name(apache):
+    status, _, body = apache.ask("GET", f"/stats/acme/support/no%2Fsuch?token={ROOT_TOKEN}")
+    assert status == 404 and b"no/such" in body
+    bearer = [("Authorization", f"Bearer {ROOT_TOKEN}")]
+    status, headers, _ = apache.ask("GET", "/stats/acme/support?daterange=20260303", bearer)
+    assert status == 200 and headers["content-security-policy"] == "default-src 'none'"
+
+
+@pytest.mark.parametrize("kind", kinds(Beside), ids=lambda kind: kind.__name__)
+def test_other_sites_stay_as_they_are(kind, replay_worker, start):
+    server = start(start_kind, kind, replay_worker)
+    host = [("Host", "stats.example")]
+    assert server.ask("GET", DAY, host)[0] == 200
+    assert server.ask("GET", "/callstats-probe", host)[0] == 200
+    for request in REFUSED.values():
+        server.raw(request.encode("latin-1"))
+    for path, name in PATHS.items():
+        status, headers, body = server.ask("GET", path, [("Host", "other.example")])
+        assert (status, body) == (200, f"other's {name}".encode()), path
+        assert not {"content-security-policy", "cache-control", "x-content-type-options"} & set(headers)
+    for path in ("/none", "/stats/a%2Fb"):
+        status, headers, body = server.ask("GET", path, [("Host", "other.example")])
+        assert status == 404 and b"<h1>Not Found</h1>" in body
+        assert headers["content-type"] == "text/html; charset=iso-8859-1"
+    status, headers, body = server.ask("GET", "/stats/acme/support", [("Host", "x.example")])
+    assert status == 404 and b"<h1>Not Found</h1>" in body, "the default site has no such path"
+    logs = server.logs()
+    assert ROOT_TOKEN not in logs
+    quoting = [line for line in logs.splitlines() if TOKEN in line]
+    # Only what has no readable request line, or two hosts, is the default site's.
+    assert all(" 400 " in line or "Invalid" in line or " 414 " in line or " 505 " in line for line in quoting), quoting
+
+
+@pytest.mark.parametrize("kind", ["missing", "denied", "silent"])
+def test_an_unreachable_worker_is_503_and_explained(kind, replay_worker, start):
+    folder = Folder("away")
+    path = str(folder / "socket")
+    listener = socket.socket(socket.AF_UNIX)
+    if kind != "missing":
+        listener.bind(path)
+        listener.listen(1)
+    server = start(Apache, path)
+    if kind == "denied":
+        os.chmod(path, 0o600)
+    elif kind == "silent":
+        listener.close()
+    for _ in range(2):
+        status, headers, body = server.ask("GET", f"/stats/acme/support?token={TOKEN}")
+        assert status == 503 and headers["retry-after"] == "1"
+        assert check_form(status, headers, body) == errors.UNAVAILABLE
+    cause = {"missing": "(2)No such file or directory", "denied": "(13)Permission denied",
+             "silent": "(111)Connection refused"}[kind]
+    assert cause in server.logs() and "/run/callstats/callstats.sock" in server.logs()
+    assert TOKEN not in server.logs()
+    # It is served again as soon as the worker is there.
+    server.machine.run(["ln", "-sf", replay_worker.socket, "/run/callstats/callstats.sock"])
+    server.machine.run(["chmod", "o+x", os.path.dirname(replay_worker.socket)])
+    server.machine.run(["chmod", "o+rw", replay_worker.socket])
+    assert server.ask("GET", DAY)[0] == 200
+    folder.remove()
