@@ -4,7 +4,7 @@
 mod log_format;
 
 use callstats::admin::{self, check};
-use callstats::cli::{self, Command, Start};
+use callstats::cli::{self, Command, OperatorCommand, Start};
 use callstats::config::Config;
 use callstats::database::Connector;
 use callstats::server::listen::Listener;
@@ -25,6 +25,7 @@ enum Failure {
     Usage(String),
     Config(Vec<String>),
     Io(String, io::Error),
+    Command(admin::Error),
     /// Reported already.
     Reported,
 }
@@ -37,10 +38,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// To standard error. If nobody reads it, the exit code is all that is left.
+fn complain(message: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "callstats: {message}");
+}
+
 fn report(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Usage(message) => {
-            eprint!("callstats: {message}");
+            complain(message.trim_end());
             ExitCode::from(EXIT_USAGE)
         }
         Failure::Config(errors) => {
@@ -51,6 +57,10 @@ fn report(failure: &Failure) -> ExitCode {
         }
         Failure::Io(doing, error) => {
             log::error!("cannot {doing}: {error}");
+            ExitCode::FAILURE
+        }
+        Failure::Command(error) => {
+            complain(error);
             ExitCode::FAILURE
         }
         Failure::Reported => ExitCode::FAILURE,
@@ -79,6 +89,7 @@ fn run() -> Result<(), Failure> {
             configured.map_err(Failure::Config)?;
             if is_complete { Ok(()) } else { Err(Failure::Reported) }
         }
+        Command::Operator { database, command } => run_command(database.as_deref(), &command),
         Command::Check { json, env_file } => run_check(json, env_file.as_deref()),
         Command::Print(text) => {
             let printed = io::stdout().write_all(text.as_bytes());
@@ -92,6 +103,11 @@ fn load_config() -> Result<(Config, Connector), Vec<String>> {
     let config = Config::from_env(|name| std::env::var_os(name))?;
     let connector = Connector::new(&config.database).map_err(|error| vec![error])?;
     Ok((config, connector))
+}
+
+fn run_command(database: Option<&str>, command: &OperatorCommand) -> Result<(), Failure> {
+    let mut output = admin::Output { stdout: &mut io::stdout(), stderr: &mut io::stderr() };
+    admin::run(database, command, &mut output).map_err(Failure::Command)
 }
 
 fn run_check(json: bool, env_file: Option<&Path>) -> Result<(), Failure> {

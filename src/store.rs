@@ -67,6 +67,8 @@ pub struct ScopeQuery<'a> {
 pub struct ScopeRow {
     /// The company whose token it is.
     pub token_company_id: Option<i32>,
+    /// What its operator calls the token.
+    pub token_name: Option<String>,
     /// The company of the path exists, and the token may ask for it.
     pub company_is_visible: bool,
     pub organization: Option<Organization>,

@@ -63,6 +63,9 @@ def test_a_configuration_that_is_wrong(checked):
 def test_an_older_schema(checked, database):
     database.query("update callstats.schema_version set version = 0")
     assert "schema.sql" in wrong(checked, "schema")
+    database.query("update callstats.schema_version set version = 1")
+    code, out = checked.run()
+    assert code == 0 and "WARN   schema           version 1 is older than 2. Fix: callstats schema install" in out
     database.query("update callstats.schema_version set version = 99")
     assert "upgrade" in wrong(checked, "schema")
 

@@ -112,4 +112,5 @@ def test_the_role_reads_what_it_needs_and_writes_nothing(filled, cluster):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
             cursor.execute(statement)
     connection.close()
-    assert readable == {f"callstats.{name}" for name in ("company", "organization", "folder", "call_source", "schema_version")}
+    assert readable == {f"callstats.{name}" for name in ("company", "company_token", "organization", "folder", "call_source",
+                                                      "schema_version")}

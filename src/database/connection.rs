@@ -11,6 +11,7 @@ use crate::store::{
     StreamError,
 };
 use postgres::config::{ChannelBinding, SslMode as SslModeOfCrate};
+use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{NoTls, Row, Statement};
 use std::convert::Infallible;
@@ -23,6 +24,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const SCOPE: &str = include_str!("sql/scope.sql");
+/// The same for version 1 of the schema.
+const SCOPE_1: &str = include_str!("sql/scope_1.sql");
 const FOLDER_NAMES: &str = include_str!("sql/folder_names.sql");
 /// The daily totals of all folders of an organization.
 pub const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
@@ -30,6 +33,9 @@ const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
 
 /// No name has this character: schema.sql refuses it.
 const NO_NAME: &str = "\u{1}";
+
+/// How long a command of the operator waits for a connection.
+const OPERATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the operator says about the database.
 #[derive(Debug, Clone)]
@@ -82,6 +88,19 @@ impl Connector {
             loses_statements: AtomicBool::new(false),
             random: RandomState::new(),
         })))
+    }
+
+    /// For a command of the operator, who may write, and whose settings are the role's own: see
+    /// [`Connector::client`]. Fails if certificates cannot be read.
+    pub fn for_operator(url: &DatabaseUrl) -> Result<Self, String> {
+        Self::new(&Settings {
+            url: url.clone(),
+            password_file: None,
+            connections: 1,
+            wait: OPERATOR_CONNECT_TIMEOUT,
+            statement_timeout: Duration::ZERO,
+            lifetime: Duration::MAX,
+        })
     }
 
     /// The password that a new connection is opened with, if it is in a file of ours.
@@ -153,6 +172,7 @@ impl Connector {
             route,
             shared: self.0.clone(),
             statements: None,
+            has_schema_1: false,
             is_direct: false,
             last_used: Instant::now(),
             is_broken: false,
@@ -241,6 +261,8 @@ pub struct Connection {
     shared: Arc<Shared>,
     /// Only of a connection for many requests.
     statements: Option<Statements>,
+    /// The schema had version 1 when it was looked at last.
+    has_schema_1: bool,
     /// Nothing is between us and the server, so what is set for the session stays. A pooler may hand each transaction
     /// to another server: all is set for the transaction then.
     is_direct: bool,
@@ -254,17 +276,19 @@ pub struct Connection {
 #[derive(Clone, Copy)]
 enum Which {
     Scope,
+    Scope1,
     FolderNames,
     OrganizationDays,
     FolderDays,
 }
 
 impl Which {
-    /// They differ in the number of parameters. So a statement of one of them that meets another one of its name, of
+    /// They differ in the number of parameters, but for those of two versions of the schema. So a statement of one of them that meets another one of its name, of
     /// another client of the same pooler, is an error and never a wrong answer.
     fn text(self) -> &'static str {
         match self {
             Self::Scope => SCOPE,
+            Self::Scope1 => SCOPE_1,
             Self::FolderNames => FOLDER_NAMES,
             Self::OrganizationDays => ORGANIZATION_DAYS,
             Self::FolderDays => FOLDER_DAYS,
@@ -273,7 +297,7 @@ impl Which {
 }
 
 /// Those that are prepared, by [`Which`].
-type Statements = [Option<Statement>; 4];
+type Statements = [Option<Statement>; 5];
 
 impl Connection {
     /// Finds out what is between us and the server, prepares the statements and runs each once on an organization that
@@ -364,7 +388,8 @@ impl Connection {
         self.client.rows(begin, Query::Text(which.text()), parameters, each)
     }
 
-    /// The row of `scope.sql`. None: a name has a character that the encoding of the database lacks.
+    /// The row of `scope.sql`. None: a name has a character that the encoding of the database lacks. One round trip,
+    /// unless the schema has another version than this connection knows: the statement that fits shows it.
     fn try_look_up(&mut self, query: &ScopeQuery<'_>) -> Result<Option<ScopeRow>, DatabaseError> {
         let token = &query.token_sha256[..];
         let parameters: [Parameter<'_>; 5] = [
@@ -375,17 +400,35 @@ impl Connection {
             (&query.folder, Type::TEXT),
         ];
         let mut found = None;
-        let result = self.rows::<Infallible>(Which::Scope, &parameters, &mut |row| {
-            found = Some(scope_row(&row));
-            Ok(())
-        });
+        let mut scope = |connection: &mut Self| {
+            let which = if connection.has_schema_1 { Which::Scope1 } else { Which::Scope };
+            connection.rows::<Infallible>(which, &parameters, &mut |row| {
+                found = Some((scope_row(&row), row.try_get("is_superseded").unwrap_or(false)));
+                Ok(())
+            })
+        };
+        let mut result = scope(self);
+        let fits = match &result {
+            Ok(()) => true,
+            Err(RowsError::Database(error)) => self.has_schema_1 || error.code() != Some(&SqlState::UNDEFINED_TABLE),
+            Err(RowsError::Receiver(never)) => match *never {},
+        };
+        if !fits {
+            self.has_schema_1 = true;
+            result = scope(self);
+        }
         match result {
             Err(RowsError::Database(error)) if is_unencodable(&error) => return Ok(None),
             Err(RowsError::Database(error)) => return Err(classify(&error)),
             Err(RowsError::Receiver(never)) => match never {},
             Ok(()) => (),
         }
-        let row = found.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))?;
+        let found = found.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))?;
+        let (row, is_superseded) = found;
+        if is_superseded && self.has_schema_1 {
+            self.has_schema_1 = false;
+            return self.try_look_up(query);
+        }
         row.map(Some).map_err(|error| classify(&error))
     }
 
@@ -540,6 +583,7 @@ fn scope_row(row: &Row) -> Result<ScopeRow, postgres::Error> {
     let names: Option<Vec<String>> = row.try_get("folder_names")?;
     Ok(ScopeRow {
         token_company_id: row.try_get("token_company_id")?,
+        token_name: row.try_get("token_name")?,
         company_is_visible: row.try_get("company_is_visible")?,
         organization: organization.zip(today).map(|(id, today)| Organization { id, today }),
         folder_id: row.try_get("folder_id")?,

@@ -11,5 +11,5 @@ where organization_id = $1::int and call_date between $2::date and $3::date
   and duration_ms between -9223372036854775807 and 9223372036854775807
 group by call_date, folder_id, agent_id collate "C"
 having sum(calls) between -9223372036854775807 and 9223372036854775807
-   and sum(duration_ms) > -9223372036854775808 and sum(duration_ms) < 9223372036854775808
+   and sum(duration_ms) between -9223372036854775807 and 9223372036854775807
 order by call_date, folder_id, agent_id collate "C"
