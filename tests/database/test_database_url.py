@@ -53,7 +53,7 @@ CASES = [
     *((GOOD + " " + option, {}) for option in [
         "connect_timeout=5", "connect_timeout=0", "connect_timeout=-1", "connect_timeout=x", "client_encoding=UTF8", "client_encoding=LATIN1",
         "options='-c work_mem=1MB'", "options='-c bogus=1'", "options=''", "application_name=x", "fallback_application_name=x", "keepalives=0",
-        "keepalives=1", "keepalives=x", "keepalives_idle=1", "keepalives_idle=0", "keepalives_interval=1", "keepalives_count=2",
+        "keepalives=1", "keepalives=x", "keepalives_idle=1", "keepalives_interval=1", "keepalives_count=2",
         "keepalives_count=x", "tcp_user_timeout=1000", "tcp_user_timeout=0", "tcp_user_timeout=x", "replication=off", "gssencmode=disable",
         "gssencmode=prefer", "gssencmode=bogus", "sslmode=disable", "sslmode=prefer", "sslmode=allow", "sslmode=require", "sslmode=bogus",
         "sslcompression=0", "sslcompression=1", "sslcert=/nowhere", "sslkey=/nowhere", "sslpassword=x", "sslrootcert=/nowhere",

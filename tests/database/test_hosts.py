@@ -168,7 +168,7 @@ def test_target_session_attrs_choose_as_in_psql(target, pair, start):
     for first, second in [(primary, replica), (replica, primary), (primary, primary), (replica, replica)]:
         url = (f"host={first.folder.path},{second.folder.path} dbname={database.name} user=callstats_worker "
                f"target_session_attrs={target}")
-        shown = subprocess.run(["psql", "-X", "-At", "-d", url, "-c", "show unix_socket_directories"], capture_output=True,
+        shown = subprocess.run(["psql", "-X", "-At", "-d", url, "-c", r"\echo :HOST"], capture_output=True,
                                text=True, timeout=20, **as_user())
         _, text = check({"DATABASE_URL": url, **environment})
         if shown.returncode:
