@@ -32,7 +32,7 @@ def test_check_passes_on_a_complete_installation(checked):
     code, out = checked.run(CALLSTATS_SOCKET=str(checked.folder / "socket"))
     assert code == 0, out
     assert [line[7:24].strip() for line in out.splitlines()] == [
-        "database", "schema", "privileges", "index", "time zones", "root token file", "socket"]
+        "database", "connection", "schema", "privileges", "index", "time zones", "root token file", "socket"]
     assert all(line.startswith("ok     ") for line in out.splitlines()) and "\x1b" not in out
     code, out = checked.run("--json")
     assert code == 0 and json.loads(out)["ok"] is True and json.loads(out)["checks"][0]["name"] == "database"
