@@ -11,7 +11,7 @@ import pytest
 
 from ..support import fastcgi
 from ..support.postgres import Cluster, Replica
-from ..support.processes import CALLSTATS, PROJECT, Folder, as_user, wait_until
+from ..support.processes import CALLSTATS, PROJECT, Folder, as_user, free_port, wait_until
 from ..support.worker import ROOT_TOKEN, Worker, check
 
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -199,3 +199,28 @@ def test_target_session_attrs_choose_as_in_psql(target, pair, start):
     hosts = f"host={primary.folder.path},{replica.folder.path}"
     url = f"{hosts} dbname={database.name} user=callstats_worker target_session_attrs={target}"
     assert start(Worker, url).ask("GET", DAY).body == BILLING
+
+
+@pytest.mark.parametrize(
+    "options, timer", [("", r"[0-4]\.?\d*(sec|ms)"), ("keepalives_idle=3600", r"(59|60)min"), ("keepalives=0", None)]
+)
+def test_the_keepalives_of_the_operator_win(options, timer, start):
+    cluster = Cluster(["listen_addresses=127.0.0.1"], port=free_port())
+    try:
+        database = cluster.database()
+        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        worker = start(
+            Worker, f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker {options}"
+        )
+        assert worker.ask("GET", DAY).body == BILLING
+
+        def connections():
+            command = ["ss", "-Htno", "state", "established", "dport", f"= :{cluster.port}"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+        if timer is None:
+            wait_until(lambda: connections() and not any("timer:" in line for line in connections()))
+        else:
+            wait_until(lambda: connections() and all(re.search(rf"keepalive,{timer}", line) for line in connections()))
+    finally:
+        cluster.remove()
