@@ -32,7 +32,7 @@ def test_check_passes_on_a_complete_installation(checked):
     code, out = checked.run(CALLSTATS_SOCKET=str(checked.folder / "socket"))
     assert code == 0, out
     assert [line[7:24].strip() for line in out.splitlines()] == [
-        "database", "schema", "privileges", "index", "time zones", "root token file", "socket"]
+        "database", "connection", "schema", "privileges", "index", "time zones", "root token file", "socket"]
     # PostgreSQL lets everybody create temporary tables and large objects.
     marks = {line[7:24].strip(): line[:5].strip() for line in out.splitlines()}
     assert marks.pop("privileges") == "WARN" and set(marks.values()) == {"ok"} and "\x1b" not in out

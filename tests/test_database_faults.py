@@ -309,9 +309,9 @@ def test_verified_tls(encrypted, authority, start):
 def test_a_wrong_certificate_is_refused(options, words, encrypted, authority, start):
     options = options.format(stranger=authority / "stranger.pem", authority=authority / "authority.pem")
     url = encrypted.tls_url.replace("host=localhost ", "") if "host=" in options else encrypted.tls_url
-    worker = start(Worker, f"{url} {options}", CALLSTATS_DB_WAIT_MS="500")
+    worker = start(Worker, f"{url} {options}")
     assert worker.ask("GET", DAY).status == 503
-    assert words in worker.text()
+    wait_until(lambda: words in worker.text())
 
 
 def test_of_several_hosts_the_first_is_down(cluster, replay_database, start):

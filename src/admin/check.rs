@@ -196,6 +196,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                 });
                 results.push(CheckResult { name, verdict });
             }
+            drop(client); // the role may have a limit of connections
             results.insert(1, CheckResult { name: "connection", verdict: connection(connector) });
         }
     }

@@ -1,4 +1,5 @@
 """Hosts that hang, refuse, vanish and return."""
+
 import concurrent.futures
 import contextlib
 import re
@@ -10,7 +11,7 @@ import pytest
 
 from ..support import fastcgi
 from ..support.postgres import Cluster, Replica
-from ..support.processes import CALLSTATS, PROJECT, Folder, as_user, wait_until
+from ..support.processes import CALLSTATS, PROJECT, Folder, as_user, free_port, wait_until
 from ..support.worker import ROOT_TOKEN, Worker, check
 
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -78,8 +79,17 @@ def test_a_silent_host_is_named_in_time(kind, replay_database, start):
     (code, text), seconds = timed(lambda: check(environment))
     assert code == 1 and "did not reply within 2000 ms" in text and seconds < 5
     path, query = DAY.split("?")
-    done, seconds = timed(lambda: subprocess.run([CALLSTATS], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, **as_user(
-        GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="GET", REQUEST_URI=DAY, QUERY_STRING=query, **environment)))
+    done, seconds = timed(
+        lambda: subprocess.run(
+            [CALLSTATS],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            **as_user(
+                GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="GET", REQUEST_URI=DAY, QUERY_STRING=query, **environment
+            ),
+        )
+    )
     assert b"Status: 503" in done.stdout and seconds < 5
     assert worker.threads() <= threads + 1
     silent.stop()
@@ -113,7 +123,9 @@ def test_refused_logins_have_growing_pauses_and_one_line(own_cluster, start):
     own_cluster.execute("alter role callstats_worker password 'right'; select pg_reload_conf()")
     password = Folder("password")
     path = password.write("password", "wrong\n")
-    worker = start(Worker, own_cluster.database_of_test.url, CALLSTATS_DATABASE_PASSWORD_FILE=str(path), CALLSTATS_DB_WAIT_MS="300")
+    worker = start(
+        Worker, own_cluster.database_of_test.url, CALLSTATS_DATABASE_PASSWORD_FILE=str(path), CALLSTATS_DB_WAIT_MS="300"
+    )
     began = time.monotonic()
     while time.monotonic() - began < 5:
         answer = worker.ask("GET", DAY)
@@ -142,8 +154,10 @@ def test_connections_have_a_lifetime(replay_database, start):
 
     def backend():
         assert worker.ask("GET", DAY).body == BILLING
-        rows = replay_database.query("select pid from pg_stat_activity where usename = 'callstats_worker' and datname = current_database()")
-        return {pid for pid, in rows}
+        rows = replay_database.query(
+            "select pid from pg_stat_activity where usename = 'callstats_worker' and datname = current_database()"
+        )
+        return {pid for (pid,) in rows}
 
     first = backend()
     wait_until(lambda: not first & backend(), 5)
@@ -166,14 +180,47 @@ def test_target_session_attrs_choose_as_in_psql(target, pair, start):
     primary, replica, database = pair
     environment = {"CALLSTATS_ROOT_TOKEN_FILE": "/dev/null"}
     for first, second in [(primary, replica), (replica, primary), (primary, primary), (replica, replica)]:
-        url = (f"host={first.folder.path},{second.folder.path} dbname={database.name} user=callstats_worker "
-               f"target_session_attrs={target}")
-        shown = subprocess.run(["psql", "-X", "-At", "-d", url, "-c", "show unix_socket_directories"], capture_output=True,
-                               text=True, timeout=20, **as_user())
+        url = (
+            f"host={first.folder.path},{second.folder.path} dbname={database.name} user=callstats_worker "
+            f"target_session_attrs={target}"
+        )
+        shown = subprocess.run(
+            ["psql", "-X", "-At", "-d", url, "-c", r"\echo :HOST"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            **as_user(),
+        )
         _, text = check({"DATABASE_URL": url, **environment})
         if shown.returncode:
             assert "FAIL   database" in text, url
         else:
             assert f"{shown.stdout.strip()}/.s.PGSQL.5432 directly" in text, f"{url}\n{text}"
-    url = f"host={primary.folder.path},{replica.folder.path} dbname={database.name} user=callstats_worker target_session_attrs={target}"
+    hosts = f"host={primary.folder.path},{replica.folder.path}"
+    url = f"{hosts} dbname={database.name} user=callstats_worker target_session_attrs={target}"
     assert start(Worker, url).ask("GET", DAY).body == BILLING
+
+
+@pytest.mark.parametrize(
+    "options, timer", [("", r"[0-4]\.?\d*(sec|ms)"), ("keepalives_idle=3600", r"(59|60)min"), ("keepalives=0", None)]
+)
+def test_the_keepalives_of_the_operator_win(options, timer, start):
+    cluster = Cluster(["listen_addresses=127.0.0.1"], port=free_port())
+    try:
+        database = cluster.database()
+        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        worker = start(
+            Worker, f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker {options}"
+        )
+        assert worker.ask("GET", DAY).body == BILLING
+
+        def connections():
+            command = ["ss", "-Htno", "state", "established", "dport", f"= :{cluster.port}"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+        if timer is None:
+            wait_until(lambda: connections() and not any("timer:" in line for line in connections()))
+        else:
+            wait_until(lambda: connections() and all(re.search(rf"keepalive,{timer}", line) for line in connections()))
+    finally:
+        cluster.remove()

@@ -1,4 +1,5 @@
 """Through PgBouncer as Debian ships it, in session and in transaction mode: answers, limits, statements, cancelling."""
+
 import concurrent.futures
 import json
 import os
@@ -22,9 +23,21 @@ MODES = ["session", "transaction"]
 def cgi(url, folder, uri=DAY, **environment):
     path, query = uri.split("?")
     token = folder.write("root-token", ROOT_TOKEN)
-    done = subprocess.run([CALLSTATS], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, **as_user(
-        GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="GET", REQUEST_URI=uri, QUERY_STRING=query, DATABASE_URL=url,
-        CALLSTATS_ROOT_TOKEN_FILE=str(token), **environment))
+    done = subprocess.run(
+        [CALLSTATS],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        **as_user(
+            GATEWAY_INTERFACE="CGI/1.1",
+            REQUEST_METHOD="GET",
+            REQUEST_URI=uri,
+            QUERY_STRING=query,
+            DATABASE_URL=url,
+            CALLSTATS_ROOT_TOKEN_FILE=str(token),
+            **environment,
+        ),
+    )
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     return int(re.search(rb"Status: (\d+)", head)[1]), body, done.stderr.decode()
 
@@ -65,11 +78,12 @@ def test_a_session_keeps_its_prepared_statements(replay_database, start):
 
 @pytest.fixture
 def settings_as_calls(one_folder):
-    """An answer whose folder shows what holds for its own statement: read-only as 1 call, and the timeout as duration."""
+    """The answer shows what holds for its own statement: settings as the agent, the timeout as the duration."""
     one_folder.query("""
         create function callstats.ms(text) returns int language sql stable as
             $$ select (extract(epoch from current_setting($1)::interval) * 1000)::int $$;
-        create view callstats.call_source as select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
+        create view callstats.call_source as
+            select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
             concat_ws(' ', current_setting('transaction_read_only'), current_setting('jit'),
                 current_setting('plan_cache_mode'), current_setting('search_path')) as agent_id,
             1 as calls, callstats.ms('statement_timeout') as duration_ms;
@@ -86,8 +100,8 @@ def test_settings_hold_in_every_mode(way, settings_as_calls, start):
     answers = [worker.ask("GET", DAY).body for _ in range(3)]
     answers.append(cgi(url, worker.folder, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")[1])
     for answer in answers:
-        day, = json.loads(answer)
-        agent, = day["agents"]
+        (day,) = json.loads(answer)
+        (agent,) = day["agents"]
         assert agent["agent_id"] == "on off force_generic_plan pg_catalog, pg_temp"
         assert day["avg_duration_seconds"] == 12
 
@@ -111,8 +125,14 @@ def test_nothing_of_ours_stays_in_a_shared_server_connection(mode, replay_databa
     assert worker.ask("GET", DAY).body == BILLING
     if mode == "session":
         worker.process.stop()  # or it would hold the only server connection
-    shown = subprocess.run(["psql", "-X", "-At", pooler.url, "-c", "show statement_timeout", "-c",
-                            "show default_transaction_read_only"], capture_output=True, text=True, timeout=20, check=True, **as_user())
+    shown = subprocess.run(
+        ["psql", "-X", "-At", pooler.url, "-c", "show statement_timeout", "-c", "show default_transaction_read_only"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+        **as_user(),
+    )
     assert shown.stdout.split() == ["0", "off"]
 
 
@@ -122,7 +142,8 @@ def test_a_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
     one_folder.query("""
         create function callstats.slowly(n int) returns int language plpgsql stable as
             $$ begin if n > 2000 then perform pg_sleep(0.001); end if; return 1000; end $$;
-        create table callstats.day (organization_id int, call_date date, folder_id int, agent_id text collate "C", n int);
+        create table callstats.day
+            (organization_id int, call_date date, folder_id int, agent_id text collate "C", n int);
         insert into callstats.day select 1, date '2000-01-01' + n, 1, null, n from generate_series(0, 50000) n;
         create index on callstats.day (organization_id, call_date, folder_id, agent_id) include (n);
         analyze callstats.day;
@@ -133,7 +154,8 @@ def test_a_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
     worker = start(Worker, start(PgBouncer, one_folder, mode).url)
 
     def runs():
-        return one_folder.query("""select 1 from pg_stat_activity where usename = 'callstats_worker' and state = 'active'
+        return one_folder.query("""select 1 from pg_stat_activity
+            where usename = 'callstats_worker' and state = 'active'
             and datname = current_database()""")
 
     uri = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20000101-21001231"

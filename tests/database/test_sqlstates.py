@@ -1,4 +1,5 @@
 """Errors of the server that have a meaning of their own: timeouts of all kinds, and encodings that lack a character."""
+
 import contextlib
 import json
 import urllib.parse
@@ -38,14 +39,19 @@ def test_a_name_that_the_encoding_lacks_does_not_exist(encoding, cluster, start)
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
         insert into callstats.folder (id, organization_id, name) values (1, 1, 'Anfragen für Kö');
-        insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, '2026-03-03 10:00', 1000)""")
+        insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
+            values (1, 1, '2026-03-03 10:00', 1000)""")
     worker = start(Worker, database.url)
     known = urllib.parse.quote("Anfragen für Kö")
-    day, = json.loads(worker.get(f"/stats/acme/support/{known}?daterange=20260303").body)
+    (day,) = json.loads(worker.get(f"/stats/acme/support/{known}?daterange=20260303").body)
     assert day["folder"] == "Anfragen für Kö" and day["calls"] == 1
     unknown = urllib.parse.quote("訪問 Ω")
-    for path, word in [(f"acme/support/{unknown}", "folder"), (f"acme/{unknown}", "organization"), (f"{unknown}/support", "company"),
-                       (f"acme/support/{known}{unknown}", "folder")]:
+    for path, word in [
+        (f"acme/support/{unknown}", "folder"),
+        (f"acme/{unknown}", "organization"),
+        (f"{unknown}/support", "company"),
+        (f"acme/support/{known}{unknown}", "folder"),
+    ]:
         answer = worker.get(f"/stats/{path}?daterange=20260303")
         assert answer.status == 404 and word in json.loads(answer.body)["error"].lower(), answer.body
     assert worker.get(f"/stats/acme/support/{unknown}", token="wrong").status == 401

@@ -1,4 +1,5 @@
 """sslmode and certificates as libpq has them: what psql accepts is accepted, what it refuses is refused."""
+
 import subprocess
 
 import pytest
@@ -20,34 +21,137 @@ class Certificates:
             subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder.path)
 
         def request(name, subject, *words):
-            openssl("req", "-new", "-nodes", "-text", "-out", f"{name}.csr", "-keyout", f"{name}.key", "-subj", f"/CN={subject}", *words)
+            openssl(
+                "req",
+                "-new",
+                "-nodes",
+                "-text",
+                "-out",
+                f"{name}.csr",
+                "-keyout",
+                f"{name}.key",
+                "-subj",
+                f"/CN={subject}",
+                *words,
+            )
 
         # "18.9.5. Creating Certificates": a self-signed one, and one of a root of one's own (X.509 version 1).
-        openssl("req", "-new", "-x509", "-days", "365", "-nodes", "-text", "-out", "self.crt", "-keyout", "self.key", "-subj", "/CN=localhost")
+        openssl(
+            "req",
+            "-new",
+            "-x509",
+            "-days",
+            "365",
+            "-nodes",
+            "-text",
+            "-out",
+            "self.crt",
+            "-keyout",
+            "self.key",
+            "-subj",
+            "/CN=localhost",
+        )
         request("root", "root.example")
-        openssl("x509", "-req", "-in", "root.csr", "-text", "-days", "3650", "-extfile", "/etc/ssl/openssl.cnf", "-extensions", "v3_ca",
-                "-signkey", "root.key", "-out", "root.crt")
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            "root.csr",
+            "-text",
+            "-days",
+            "3650",
+            "-extfile",
+            "/etc/ssl/openssl.cnf",
+            "-extensions",
+            "v3_ca",
+            "-signkey",
+            "root.key",
+            "-out",
+            "root.crt",
+        )
         request("signed", "localhost")
-        openssl("x509", "-req", "-in", "signed.csr", "-text", "-days", "365", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial",
-                "-out", "signed.crt")
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            "signed.csr",
+            "-text",
+            "-days",
+            "365",
+            "-CA",
+            "root.crt",
+            "-CAkey",
+            "root.key",
+            "-CAcreateserial",
+            "-out",
+            "signed.crt",
+        )
         # As make-ssl-cert writes Debian's /etc/ssl/certs/ssl-cert-snakeoil.pem.
-        openssl("req", "-new", "-x509", "-days", "365", "-nodes", "-out", "snakeoil.crt", "-keyout", "snakeoil.key", "-subj", "/CN=localhost",
-                "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE")
+        openssl(
+            "req",
+            "-new",
+            "-x509",
+            "-days",
+            "365",
+            "-nodes",
+            "-out",
+            "snakeoil.crt",
+            "-keyout",
+            "snakeoil.key",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=CA:FALSE",
+        )
         self.signed("address", "other.example", "subjectAltName=IP:127.0.0.1", openssl, request)
         self.signed("address_as_name", "127.0.0.1", "subjectAltName=DNS:other.example", openssl, request)
         self.signed("wildcard", "x", "subjectAltName=DNS:*.localhost", openssl, request)
         self.signed("elsewhere", "localhost", "subjectAltName=DNS:other.example", openssl, request)
-        self.signed("pss", "localhost", "subjectAltName=DNS:localhost", openssl, request, "-sigopt", "rsa_padding_mode:pss")
+        self.signed(
+            "pss", "localhost", "subjectAltName=DNS:localhost", openssl, request, "-sigopt", "rsa_padding_mode:pss"
+        )
         request("client", "callstats_worker")
-        openssl("x509", "-req", "-in", "client.csr", "-days", "365", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial", "-out", "client.crt")
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            "client.csr",
+            "-days",
+            "365",
+            "-CA",
+            "root.crt",
+            "-CAkey",
+            "root.key",
+            "-CAcreateserial",
+            "-out",
+            "client.crt",
+        )
         for path in list(folder.path.iterdir()):
             folder.write(path.name, path.read_bytes())
 
     def signed(self, name, subject, extension, openssl, request, *words):
         request(name, subject)
         self.folder.write("extension", extension + "\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-days", "365", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial",
-                "-extfile", "extension", "-out", f"{name}.crt", *words)
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-days",
+            "365",
+            "-CA",
+            "root.crt",
+            "-CAkey",
+            "root.key",
+            "-CAcreateserial",
+            "-extfile",
+            "extension",
+            "-out",
+            f"{name}.crt",
+            *words,
+        )
 
     def __truediv__(self, name):
         return self.folder / name
@@ -63,8 +167,16 @@ def certificates():
 @pytest.fixture(scope="module")
 def server(certificates):
     """Speaks TLS with any of the certificates, and plainly too."""
-    cluster = Cluster(["listen_addresses=localhost", "ssl=on", f"ssl_cert_file={certificates / 'self.crt'}",
-                       f"ssl_key_file={certificates / 'self.key'}", f"ssl_ca_file={certificates / 'root.crt'}"], port=free_port())
+    cluster = Cluster(
+        [
+            "listen_addresses=localhost",
+            "ssl=on",
+            f"ssl_cert_file={certificates / 'self.crt'}",
+            f"ssl_key_file={certificates / 'self.key'}",
+            f"ssl_ca_file={certificates / 'root.crt'}",
+        ],
+        port=free_port(),
+    )
     database = cluster.database()
     database.script(PROJECT / "tests" / "replay" / "data.sql")
     cluster.url = f"port={cluster.port} dbname={database.name} user=callstats_worker"
@@ -85,8 +197,13 @@ def present(server, certificates, name, rules="host all all localhost trust"):
 
 def psql(url, **environment):
     """Whether psql gets in, and whether encrypted."""
-    done = subprocess.run(["psql", "-X", "-At", "-d", url, "-c", "select ssl from pg_stat_ssl where pid = pg_backend_pid()"],
-                          capture_output=True, text=True, timeout=20, **as_user(**environment))
+    done = subprocess.run(
+        ["psql", "-X", "-At", "-d", url, "-c", "select ssl from pg_stat_ssl where pid = pg_backend_pid()"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        **as_user(**environment),
+    )
     return done.stdout.strip() if done.returncode == 0 else "refused"
 
 
@@ -102,9 +219,20 @@ def callstats(url, folder, **environment):
 MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
-@pytest.mark.parametrize("name, root", [("self", "self"), ("signed", "root"), ("snakeoil", "snakeoil"), ("address", "root"),
-                                        ("address_as_name", "root"), ("wildcard", "root"), ("elsewhere", "root"), ("pss", "root"),
-                                        ("signed", "self")])
+@pytest.mark.parametrize(
+    "name, root",
+    [
+        ("self", "self"),
+        ("signed", "root"),
+        ("snakeoil", "snakeoil"),
+        ("address", "root"),
+        ("address_as_name", "root"),
+        ("wildcard", "root"),
+        ("elsewhere", "root"),
+        ("pss", "root"),
+        ("signed", "self"),
+    ],
+)
 def test_certificates_are_verified_as_psql_verifies_them(name, root, server, certificates):
     present(server, certificates, name)
     for host in ("host=localhost", "host=127.0.0.1", "host=db.localhost hostaddr=127.0.0.1"):
@@ -114,11 +242,17 @@ def test_certificates_are_verified_as_psql_verifies_them(name, root, server, cer
             assert found == psql(url), f"{url}\n{text}"
 
 
-@pytest.mark.parametrize("rules", ["hostssl all all localhost trust", "hostnossl all all localhost trust", "host all all localhost trust"])
+@pytest.mark.parametrize(
+    "rules", ["hostssl all all localhost trust", "hostnossl all all localhost trust", "host all all localhost trust"]
+)
 def test_every_sslmode_ends_as_in_psql(rules, server, certificates):
     present(server, certificates, "snakeoil", rules)
     for mode in MODES:
-        for root in ("", f" sslrootcert={certificates / 'snakeoil.crt'}", f" sslrootcert={certificates / 'nowhere.crt'}"):
+        for root in (
+            "",
+            f" sslrootcert={certificates / 'snakeoil.crt'}",
+            f" sslrootcert={certificates / 'nowhere.crt'}",
+        ):
             for host in ("localhost", server.folder.path):
                 url = f"host={host} {server.url} sslmode={mode}{root}"
                 found, text = callstats(url, certificates.folder)
@@ -131,12 +265,19 @@ def test_client_certificates_are_presented(server, certificates):
     certificates.folder.write("open.key", (certificates / "client.key").read_bytes(), 0o644)
     home = Folder("home")
     (home / ".postgresql").mkdir(mode=0o755)
-    for source, target in [("client.crt", "postgresql.crt"), ("client.key", "postgresql.key"), ("root.crt", "root.crt")]:
+    for source, target in [
+        ("client.crt", "postgresql.crt"),
+        ("client.key", "postgresql.key"),
+        ("root.crt", "root.crt"),
+    ]:
         home.write(f".postgresql/{target}", (certificates / source).read_bytes())
     for options, environment in [
-        (good, {}), ("", {}), (f"sslcert={certificates / 'client.crt'} sslkey={certificates / 'nowhere.key'}", {}),
+        (good, {}),
+        ("", {}),
+        (f"sslcert={certificates / 'client.crt'} sslkey={certificates / 'nowhere.key'}", {}),
         (f"sslcert={certificates / 'client.crt'} sslkey={certificates / 'open.key'}", {}),
-        (f"sslcert={certificates / 'nowhere.crt'}", {}), ("sslmode=verify-full", {"HOME": str(home.path)}),
+        (f"sslcert={certificates / 'nowhere.crt'}", {}),
+        ("sslmode=verify-full", {"HOME": str(home.path)}),
         ("", {"PGSSLCERT": str(certificates / "client.crt"), "PGSSLKEY": str(certificates / "client.key")}),
     ]:
         url = f"host=localhost {server.url} {options}"
@@ -148,7 +289,9 @@ def test_client_certificates_are_presented(server, certificates):
 def test_a_replaced_root_certificate_counts_for_new_connections(server, certificates, start):
     present(server, certificates, "snakeoil")
     root = certificates.folder.write("changing.crt", (certificates / "self.crt").read_bytes())
-    worker = start(Worker, f"host=localhost {server.url} sslmode=verify-full sslrootcert={root}", CALLSTATS_DB_WAIT_MS="500")
+    worker = start(
+        Worker, f"host=localhost {server.url} sslmode=verify-full sslrootcert={root}", CALLSTATS_DB_WAIT_MS="500"
+    )
     assert worker.ask("GET", DAY).status == 503
     assert "certificate verify failed" in worker.text()
     certificates.folder.write("changing.crt", (certificates / "snakeoil.crt").read_bytes())
@@ -159,8 +302,14 @@ def test_a_replaced_root_certificate_counts_for_new_connections(server, certific
 def test_scram_is_bound_to_the_channel(server, certificates):
     present(server, certificates, "signed", "host all all localhost scram-sha-256")
     server.execute("set password_encryption = 'scram-sha-256'; alter role callstats_worker password 'p'")
-    for options in ("password=p channel_binding=require", "password=p channel_binding=require sslmode=disable", "password=p",
-                    "password=p channel_binding=disable", "password=x", ""):
+    for options in (
+        "password=p channel_binding=require",
+        "password=p channel_binding=require sslmode=disable",
+        "password=p",
+        "password=p channel_binding=disable",
+        "password=x",
+        "",
+    ):
         url = f"host=localhost {server.url} {options}"
         found, text = callstats(url, certificates.folder)
         assert found == psql(url), f"{url}\n{text}"
