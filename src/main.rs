@@ -1,14 +1,12 @@
 //! The executable: reads how it was started, does that, and turns the result into an exit code. Touches the
 //! environment, standard input, output and error.
 
-mod log_format;
-
 use callstats::admin::{self, check};
 use callstats::cli::{self, Command, OperatorCommand, Start};
 use callstats::config::Config;
 use callstats::database::Connector;
 use callstats::server::listen::Listener;
-use callstats::server::{cgi, worker};
+use callstats::server::{cgi, log_format, worker};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -19,6 +19,10 @@ from .support.worker import ROOT_TOKEN
 
 # Typed by another test, or by a test below with values in the place of "..." or of an example's.
 ELSEWHERE = {
+    "sudo mkdir -p /usr/share/callstats":
+        "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
+    "sudo cp -rLT deploy/page /usr/share/callstats/page":
+        "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
     MULTIWATCH: "tests/test_service_files.py::test_multiwatch_starts_the_worker_again_without_a_spin",
     "deploy/try": "tests/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
@@ -40,6 +44,7 @@ NOT_TYPED = {
     "tests/run -k replay": "runs this test",
     "cargo test": "tests/run does it before this test",
     ".ci/run": "runs this test",
+    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
     "set citus.enable_unsafe_triggers = on;": "Citus is not tested, as the document says",
