@@ -8,7 +8,7 @@ from tests.support.processes import PROJECT
 from tests.support.worker import ROOT_TOKEN, Worker
 
 SCHEMA = PROJECT / "deploy" / "schema.sql"
-SCHEMA_1 = PROJECT / "tests" / "database" / "version1" / "schema.sql"
+VERSION_1 = PROJECT / "tests" / "database" / "version1"
 URI = "/stats/acme/support"
 TENANTS = """
     insert into callstats.company (id, short_name, token_sha256) values
@@ -34,7 +34,7 @@ def tenants(database):
 @pytest.fixture
 def version_1(cluster):
     database = cluster.database(with_schema=False)
-    database.script(SCHEMA_1)
+    database.script(VERSION_1 / "schema.sql")
     database.query(TENANTS + ";" + CALLS)
     yield database
     database.drop()
@@ -47,7 +47,7 @@ def statuses(worker, *tokens):
 @pytest.mark.parametrize("script", [None, "rollup.sql", "partitions.sql"])
 def test_version_1_becomes_version_2_with_its_tokens_and_calls(script, version_1, start):
     if script:
-        version_1.script(PROJECT / "deploy" / script)
+        version_1.script(VERSION_1 / script)
     sums = "select organization_id, call_date, folder_id, agent_id, sum(calls), sum(duration_ms) " \
            "from callstats.call_source group by 1, 2, 3, 4 order by 1, 2, 3, 4"
     before = version_1.query(sums)
