@@ -11,7 +11,7 @@ use crate::store::{
     StreamError,
 };
 use postgres::config::{ChannelBinding, SslMode as SslModeOfCrate};
-use postgres::error::SqlState;
+use postgres::error::{Severity, SqlState};
 use postgres::types::Type;
 use postgres::{NoTls, Row, Statement};
 use std::convert::Infallible;
@@ -135,6 +135,11 @@ impl Connector {
             .channel_binding(url.channel_binding.unwrap_or(ChannelBinding::Prefer))
             .port(route.host.port);
         config.application_name(url.application_name.as_deref().unwrap_or("callstats"));
+        config.notice_callback(|notice| {
+            if notice.parsed_severity() == Some(Severity::Warning) {
+                log::warn!("{}", notice.message());
+            }
+        });
         if let Some(options) = &url.options {
             config.options(options);
         }
