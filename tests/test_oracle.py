@@ -73,7 +73,9 @@ class World:
         far = ["20260328", "20260329", "20261025", "20240229", "19991231", "00010101", "99991231", "20260230", "x",
                "2026033", "20260303000000", "00000101"]
         start, end = (self.random.choice([*near, *near, *far]) for _ in range(2))
-        return self.random.choice([None, "", "-", start, f"{start}-", f"-{end}", f"{start}-{end}", f"{start}-{end}"])
+        ordered = "-".join(sorted(self.random.choices(near, k=2)))
+        return self.random.choice(
+            [None, "", "-", start, f"{start}-", f"-{end}", f"{start}-{end}", f"{start}-{end}", ordered, ordered])
 
     def escaped(self, text):
         """Percent-encoded where it must be, and at random elsewhere."""

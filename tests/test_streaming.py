@@ -4,6 +4,7 @@ import json
 import pytest
 
 from .support import fastcgi
+from .support.processes import wait_until
 from .support.worker import ROOT_TOKEN, Worker
 
 GROUPS = 300_000
@@ -60,7 +61,8 @@ def test_first_byte_is_sent_before_the_last_row_is_read(gated, start):
         connection.send(fastcgi.request(fastcgi.parameters("GET", YEAR)))
         kind, _, content = connection.read_record()
         assert kind == fastcgi.STDOUT and content.startswith(b"Status: 200 OK\r\n")
-        assert gated.query("select 1 from pg_locks where locktype = 'advisory' and not granted")
+        wait_until(lambda: gated.query("select 1 from pg_locks where locktype = 'advisory' and not granted"),
+                   what="the statement waits for its third day")
         gated.open()
         rest, _, app_status = connection.receive_streams()
     assert app_status == 0
