@@ -8,6 +8,35 @@
 begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
+-- Whoever owns something in this schema can have code of theirs run by those who use it: it must be somebody trusted.
+do $$
+declare
+    stranger record;
+begin
+    select pg_describe_object(class, o.oid, 0) as object, pg_get_userbyid(owner) as owner into stranger
+    from (select 'pg_namespace'::regclass as class, oid, nspowner as owner, oid as schema from pg_namespace
+          union all select 'pg_class'::regclass, oid, relowner, relnamespace from pg_class
+          union all select 'pg_proc'::regclass, oid, proowner, pronamespace from pg_proc
+          union all select 'pg_type'::regclass, oid, typowner, typnamespace from pg_type
+          union all select 'pg_operator'::regclass, oid, oprowner, oprnamespace from pg_operator) o
+    where schema = to_regnamespace('callstats') and not pg_has_role(owner, current_user, 'member')
+      and not pg_has_role(owner, (select datdba from pg_database where datname = current_database()), 'member')
+    limit 1;
+    if stranger is not null then
+        raise exception 'callstats does not trust the owner of %: %', stranger.object, stranger.owner
+            using hint = 'It must belong to a superuser, the owner of the database, or the role that runs this script: '
+                'give it to one of them, or drop it.';
+    end if;
+end
+$$;
+
+do $$
+begin
+    if to_regprocedure('callstats.require_call_source(text, text[])') is null then
+        raise exception 'the schema callstats is older than this file' using hint = 'Run schema.sql first.';
+    end if;
+end
+$$;
 
 -- The mappings that are on. The expressions are SQL over the columns of the relation.
 create table if not exists callstats.source (
@@ -132,5 +161,6 @@ revoke execute on function callstats.adopted_name(text), callstats.fill_zone_day
     callstats.fill_zone_days(boolean) from public;
 grant select on callstats.zone_day, callstats.source to callstats_worker;
 grant execute on function callstats.adopted_name(text) to callstats_worker;
+do $$ begin perform callstats.give_to_owner(); end $$;
 
 commit;

@@ -5,11 +5,12 @@
 
 use crate::api::access::{self, Access};
 use crate::api::cgi::CgiParams;
+use crate::api::date_range::{self, OpenRange};
 use crate::api::error::ApiError;
 use crate::api::request::{self, StatsRequest};
-use crate::api::{date_range, redact, response};
+use crate::api::{redact, response};
 use crate::client::Client;
-use crate::report::{Folders, StatsWriter};
+use crate::report::{self, Folders, Report};
 use crate::response_writer::ResponseWriter;
 use crate::scratch::ScratchSpace;
 use crate::store::{DatabaseErrorKind, FOLDERS_IN_ROW, ScopeQuery, Session, Store, StreamError};
@@ -20,11 +21,16 @@ use std::time::{Duration, Instant};
 pub struct Context<'a> {
     /// The path before the company; empty: none.
     pub prefix: &'a str,
+    /// How a date range without its start or end is read.
+    pub open_range: OpenRange,
     /// The root token, if there is one now.
     pub root_token: Option<String>,
     pub store: &'a dyn Store,
     pub scratch: &'a dyn ScratchSpace,
 }
+
+/// Characters of a token's name that are logged.
+const LOGGED_NAME_CHARS: usize = 100;
 
 /// What became of a request, for the log, the metrics and the transport.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +45,18 @@ pub struct Outcome {
     pub entries: u64,
     /// What an operator should know.
     pub error: Option<String>,
+    /// The token that was presented, if it is one.
+    pub token: Option<KnownToken>,
     pub completion: Completion,
     pub elapsed: Duration,
+}
+
+/// A token, without its value.
+#[derive(Debug, PartialEq, Eq)]
+pub enum KnownToken {
+    Root,
+    /// What a company's operator calls it.
+    Named(String),
 }
 
 /// How a response ended.
@@ -64,17 +80,22 @@ impl Outcome {
         }
     }
 
-    /// Method, path, status, entries, milliseconds, and what an operator should know.
+    /// Method, path, status, entries, milliseconds, the token's name, and what an operator should know.
     pub fn log_line(&self) -> String {
         let Self { method, path, status, entries, .. } = self;
         let milliseconds = self.elapsed.as_secs_f64() * 1000.0;
+        let token = match &self.token {
+            None => String::new(),
+            Some(KnownToken::Root) => " token root".into(),
+            Some(KnownToken::Named(name)) => format!(" token {name:?}"), // quoted, control characters escaped
+        };
         let completion = match self.completion {
             Completion::Complete => "",
             Completion::Truncated => " truncated",
             Completion::ClientDisconnected => " client disconnected",
         };
         let error = self.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
-        format!("{method} {path} {status} {entries} entries {milliseconds:.1} ms{completion}{error}")
+        format!("{method} {path} {status} {entries} entries {milliseconds:.1} ms{token}{completion}{error}")
     }
 }
 
@@ -90,11 +111,12 @@ pub fn answer(context: &Context<'_>, params: &CgiParams, client: &mut dyn Client
         status: 200,
         entries: 0,
         error: None,
+        token: None,
         completion: Completion::Complete,
         elapsed: Duration::ZERO,
     };
     let mut out = ResponseWriter::new(client, context.scratch, params.is_head());
-    match respond(context, params, &mut outcome.entries, &mut out) {
+    match respond(context, params, &mut outcome, &mut out) {
         Ok(()) => (),
         Err(Failure::ClientDisconnected) => outcome.completion = Completion::ClientDisconnected,
         Err(Failure::Error(error)) => {
@@ -109,6 +131,10 @@ pub fn answer(context: &Context<'_>, params: &CgiParams, client: &mut dyn Client
                 }
             }
         }
+    }
+    if let Some(KnownToken::Named(name)) = &mut outcome.token {
+        // An operator may have named it by its value.
+        *name = redact::truncate(&redact::text(name, &secrets), LOGGED_NAME_CHARS);
     }
     outcome.elapsed = started.elapsed();
     outcome
@@ -162,7 +188,7 @@ impl Failure {
 fn respond(
     context: &Context<'_>,
     params: &CgiParams,
-    entries: &mut u64,
+    outcome: &mut Outcome,
     out: &mut ResponseWriter<'_>,
 ) -> Result<(), Failure> {
     let request = request::parse(params, context.prefix)?;
@@ -175,12 +201,12 @@ fn respond(
         organization: &request.organization,
         folder: request.folder.as_deref(),
     };
-    match try_once(context, &request, &query, params.is_head(), entries, out) {
+    match try_once(context, &request, &query, params.is_head(), outcome, out) {
         // A connection may die between two requests. As long as nothing was sent, another one makes up for it.
         Err(Failure::Error(ApiError::Database(error)))
             if error.kind == DatabaseErrorKind::ConnectionLost && !out.has_started() =>
         {
-            try_once(context, &request, &query, params.is_head(), entries, out)
+            try_once(context, &request, &query, params.is_head(), outcome, out)
         }
         result => result,
     }
@@ -191,7 +217,7 @@ fn try_once(
     request: &StatsRequest,
     query: &ScopeQuery<'_>,
     is_head: bool,
-    entries: &mut u64,
+    outcome: &mut Outcome,
     out: &mut ResponseWriter<'_>,
 ) -> Result<(), Failure> {
     let mut session = context.store.session()?;
@@ -200,11 +226,13 @@ fn try_once(
     if watch.is_disconnected() {
         return Err(Failure::ClientDisconnected);
     }
-    let access = access::authorize(request, query.is_root, row?)?;
+    let row = row?;
+    outcome.token = if query.is_root { Some(KnownToken::Root) } else { row.token_name.clone().map(KnownToken::Named) };
+    let access = access::authorize(request, query.is_root, row)?;
     drop(watch);
 
-    out.headers(&response::headers(200, response::JSON_AS_HTML, None));
-    let days = date_range::resolve(request.daterange.as_deref(), access.today);
+    let days = date_range::resolve(request.daterange.as_deref(), access.today, context.open_range);
+    out.headers(&response::report_headers(request, days));
     if let (Some(days), false) = (days, is_head) {
         let turn = match context.store.try_turn(access.asker) {
             Some(turn) => turn,
@@ -217,19 +245,19 @@ fn try_once(
         };
         let watch = out.client().on_disconnect(session.canceller());
         let folders = folders(context, &mut *session, &access)?;
-        let mut report = StatsWriter::new(folders, context.scratch.create());
+        let mut report = Report::new(folders, days, request.interval, request.format, context.scratch);
         let streamed = session.daily_totals(access.scope, days, &mut |total| report.push(total, out));
-        *entries = report.entries();
+        outcome.entries = report.entries();
         if watch.is_disconnected() {
             return Err(Failure::ClientDisconnected);
         }
         streamed.map_err(|error| Failure::of_stream(error, out))?;
         drop(watch);
         drop((session, turn)); // others can use them while the client reads the rest
-        *entries = report.finish(out).map_err(|error| Failure::of_write(&error, out))?;
+        outcome.entries = report.finish(out).map_err(|error| Failure::of_write(&error, out))?;
     } else {
         drop(session);
-        io::Write::write_all(out, b"[]").map_err(|error| Failure::of_write(&error, out))?;
+        report::write_empty(request.format, out).map_err(|error| Failure::of_write(&error, out))?;
     }
     out.finish().map_err(|error| Failure::of_write(&error, out))
 }

@@ -8,6 +8,9 @@ pub trait Client: Write {
     /// Sends as much as the client takes at once, and returns how many bytes that are; 0 if it takes none now.
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Sends what `try_write` has taken and holds back to send it with more; does not wait either.
+    fn try_flush(&mut self) -> io::Result<()>;
+
     /// Runs `action` once, in another thread, as soon as the client is known to have disconnected: within a second if
     /// the web server closes the connection or aborts the request. Dropping the watch ends that; an action that has
     /// started is waited for.

@@ -3,6 +3,7 @@
 //! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
 //! documentation to it.
 
+use crate::api::date_range::OpenRange;
 use crate::database::{DatabaseUrl, Settings};
 use fastcgi::{AllowedPeers, InvalidPeers, Options};
 use std::ffi::OsString;
@@ -28,9 +29,11 @@ pub const VARIABLES: &[Variable] = &[
     variable("CALLSTATS_DATABASE_PASSWORD_FILE", "", "file with the database password"),
     variable("CALLSTATS_ROOT_TOKEN_FILE", "/opt/voci/state/vspark/apitoken", "file with the root token"),
     variable("CALLSTATS_PREFIX", "/stats", "path before the company"),
+    variable("CALLSTATS_OPEN_RANGE", "day", "open end of a date range: day or unbounded"),
     variable("CALLSTATS_DB_CONNECTIONS", "8", "limit of database connections"),
     variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
     variable("CALLSTATS_STATEMENT_TIMEOUT_MS", "30000", "statement timeout in milliseconds"),
+    variable("CALLSTATS_DB_LIFETIME_MS", "1800000", "when a database connection is replaced"),
     variable("CALLSTATS_DRAIN_MS", "5000", "grace period for requests in flight after SIGTERM"),
     variable("CALLSTATS_MAX_CONNECTIONS", "10000", "limit of connections from web servers, each with a thread"),
     variable("CALLSTATS_MAX_PARAMS_BYTES", "1048576", "limit of the parameters of a request"),
@@ -75,6 +78,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
     pub prefix: String,
+    /// `CALLSTATS_OPEN_RANGE`.
+    pub open_range: OpenRange,
     /// `CALLSTATS_DRAIN_MS`.
     pub drain: Duration,
     /// `CALLSTATS_MAX_CONNECTIONS`, `CALLSTATS_MAX_PARAMS_BYTES`, `CALLSTATS_REQUEST_TIMEOUT_MS`,
@@ -99,10 +104,12 @@ impl Config {
                 connections: env.number("CALLSTATS_DB_CONNECTIONS", 1, 1000),
                 wait: env.milliseconds("CALLSTATS_DB_WAIT_MS", 1),
                 statement_timeout: env.milliseconds("CALLSTATS_STATEMENT_TIMEOUT_MS", 1),
+                lifetime: env.milliseconds("CALLSTATS_DB_LIFETIME_MS", 1),
             },
             root_token_file: env.path_or_default("CALLSTATS_ROOT_TOKEN_FILE"),
             socket: env.path("CALLSTATS_SOCKET"),
             prefix: env.prefix(),
+            open_range: env.open_range(),
             drain: env.milliseconds("CALLSTATS_DRAIN_MS", 0),
             transport: env.transport(),
             spool_dir: env.path_or_default("CALLSTATS_SPOOL_DIR"),
@@ -193,6 +200,14 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
         prefix
     }
 
+    fn open_range(&mut self) -> OpenRange {
+        let text = self.text("CALLSTATS_OPEN_RANGE");
+        OpenRange::parse(&text).unwrap_or_else(|| {
+            self.errors.push(format!("CALLSTATS_OPEN_RANGE is {text:?}. Hint: use day or unbounded"));
+            OpenRange::default()
+        })
+    }
+
     fn database(&mut self) -> DatabaseUrl {
         let url = self.text("DATABASE_URL");
         if url.is_empty() {
@@ -203,7 +218,8 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
             );
             return DatabaseUrl::default();
         }
-        url.parse().unwrap_or_else(|error| {
+        let read = DatabaseUrl::read(&url, &|name| (self.variable)(name).and_then(|value| value.into_string().ok()));
+        read.unwrap_or_else(|error| {
             self.errors.push(format!("DATABASE_URL is invalid: {error}"));
             DatabaseUrl::default()
         })
@@ -211,10 +227,22 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
 
     fn log_filter(&mut self) {
         let filter = self.text("RUST_LOG");
-        if let Err(error) = env_filter::Builder::new().try_parse(&filter) {
-            self.errors.push(format!("RUST_LOG is invalid: {error}"));
+        match env_filter::Builder::new().try_parse(&filter).map(env_filter::Builder::build) {
+            Err(error) => self.errors.push(format!("RUST_LOG is invalid: {error}")),
+            // A word that is no level is taken for the name of a module, and all others fall silent.
+            Ok(filter) if !shows_errors(&filter) => {
+                self.errors.push("RUST_LOG would hide errors. Hint: use error, warn, info, debug or trace".into())
+            }
+            Ok(_) => (),
         }
     }
+}
+
+/// Whether errors of all parts of callstats are logged.
+fn shows_errors(filter: &env_filter::Filter) -> bool {
+    ["callstats", "callstats::database::pool"]
+        .iter()
+        .all(|target| filter.enabled(&log::Metadata::builder().target(target).level(log::Level::Error).build()))
 }
 
 #[cfg(test)]
@@ -232,6 +260,7 @@ mod tests {
         assert_eq!((config.prefix.as_str(), config.database.connections), ("/stats", 8));
         assert_eq!((config.database.wait.as_millis(), config.database.statement_timeout.as_millis()), (2000, 30_000));
         assert_eq!(config.drain.as_millis(), 5000);
+        assert_eq!(config.open_range, OpenRange::Day);
         let transport = config.transport;
         assert_eq!((transport.max_connections, transport.max_params_bytes), (10_000, 1_048_576));
         assert_eq!((transport.request_timeout.as_secs(), transport.send_timeout.as_secs()), (30, 60));
@@ -251,6 +280,7 @@ mod tests {
         let errors = config(&[
             ("DATABASE_URL", "postgresql://u:pa55word@h/db?bogus=1"),
             ("CALLSTATS_PREFIX", "stats/"),
+            ("CALLSTATS_OPEN_RANGE", "open"),
             ("CALLSTATS_DB_CONNECTIONS", "0"),
             ("CALLSTATS_DB_WAIT_MS", "2s"),
             ("CALLSTATS_STATEMENT_TIMEOUT_MS", "-1"),
@@ -263,9 +293,26 @@ mod tests {
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 12, "{errors:?}");
+        assert_eq!(errors.len(), 13, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
+    }
+
+    #[test]
+    fn a_filter_shows_errors() {
+        for (filter, is_good) in [
+            ("info", true),
+            ("error", true),
+            ("callstats=warn", true),
+            ("verbose", false),
+            ("2", false),
+            ("off", false),
+            ("postgres=debug", false),
+            ("info,callstats=off", false),
+        ] {
+            let read = config(&[("DATABASE_URL", "host=x user=y"), ("RUST_LOG", filter)]);
+            assert_eq!(read.is_ok(), is_good, "{filter}");
+        }
     }
 
     #[test]

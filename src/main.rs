@@ -1,12 +1,12 @@
 //! The executable: reads how it was started, does that, and turns the result into an exit code. Touches the
 //! environment, standard input, output and error.
 
-use callstats::admin::{self, adopt, check};
-use callstats::cli::{self, Command, Start};
+use callstats::admin::{self, check};
+use callstats::cli::{self, Command, OperatorCommand, Start};
 use callstats::config::Config;
 use callstats::database::Connector;
 use callstats::server::listen::Listener;
-use callstats::server::{cgi, worker};
+use callstats::server::{cgi, log_format, worker};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -23,22 +23,28 @@ enum Failure {
     Usage(String),
     Config(Vec<String>),
     Io(String, io::Error),
+    Command(admin::Error),
     /// Reported already.
     Reported,
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info")).init();
+    log_format::start();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
 }
 
+/// To standard error. If nobody reads it, the exit code is all that is left.
+fn complain(message: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "callstats: {message}");
+}
+
 fn report(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Usage(message) => {
-            eprint!("callstats: {message}");
+            complain(message.trim_end());
             ExitCode::from(EXIT_USAGE)
         }
         Failure::Config(errors) => {
@@ -49,6 +55,10 @@ fn report(failure: &Failure) -> ExitCode {
         }
         Failure::Io(doing, error) => {
             log::error!("cannot {doing}: {error}");
+            ExitCode::FAILURE
+        }
+        Failure::Command(error) => {
+            complain(error);
             ExitCode::FAILURE
         }
         Failure::Reported => ExitCode::FAILURE,
@@ -77,15 +87,8 @@ fn run() -> Result<(), Failure> {
             configured.map_err(Failure::Config)?;
             if is_complete { Ok(()) } else { Err(Failure::Reported) }
         }
+        Command::Operator { database, command } => run_command(database.as_deref(), &command),
         Command::Check { json, env_file } => run_check(json, env_file.as_deref()),
-        Command::Adopt { action, database } => adopt::run(&action, database.as_deref(), &mut io::stdout().lock())
-            .map_err(|error| {
-                eprintln!("callstats: {}", error.message);
-                if !error.hint.is_empty() {
-                    eprintln!("Hint: {}", error.hint);
-                }
-                Failure::Reported
-            }),
         Command::Print(text) => {
             let printed = io::stdout().write_all(text.as_bytes());
             printed.map_err(|error| Failure::Io("write to standard output".into(), error))
@@ -98,6 +101,11 @@ fn load_config() -> Result<(Config, Connector), Vec<String>> {
     let config = Config::from_env(|name| std::env::var_os(name))?;
     let connector = Connector::new(&config.database).map_err(|error| vec![error])?;
     Ok((config, connector))
+}
+
+fn run_command(database: Option<&str>, command: &OperatorCommand) -> Result<(), Failure> {
+    let mut output = admin::Output { stdout: &mut io::stdout(), stderr: &mut io::stderr() };
+    admin::run(database, command, &mut output).map_err(Failure::Command)
 }
 
 fn run_check(json: bool, env_file: Option<&Path>) -> Result<(), Failure> {

@@ -143,7 +143,15 @@ impl Write for ResponseWriter<'_> {
         Ok(length)
     }
 
+    /// Hands over what there is. It does not wait for the client either.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.is_head || self.piece.is_empty() {
+            return Ok(());
+        }
+        self.hand_over()?;
+        match self.stored {
+            Some(_) => Ok(()),
+            None => self.client.try_flush().inspect_err(|_| self.client_failed = true),
+        }
     }
 }

@@ -67,6 +67,8 @@ pub struct ScopeQuery<'a> {
 pub struct ScopeRow {
     /// The company whose token it is.
     pub token_company_id: Option<i32>,
+    /// What its operator calls the token.
+    pub token_name: Option<String>,
     /// The company of the path exists, and the token may ask for it.
     pub company_is_visible: bool,
     pub organization: Option<Organization>,
@@ -153,6 +155,8 @@ pub struct DatabaseError {
 pub enum DatabaseErrorKind {
     /// 503 with `Retry-After`: not reachable, restarting, or all connections busy.
     Unavailable,
+    /// 503 with `Retry-After`: user, password or database were refused. Trying again soon could lock an account.
+    Refused,
     /// 503 with `Retry-After`: out of file descriptors. The accept loop logs it.
     OutOfFileDescriptors,
     /// 503 with `Retry-After`: the connection was lost in the middle of a statement. Another one may do.

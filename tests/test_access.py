@@ -13,7 +13,7 @@ from .support.processes import PROJECT
 from .support.webservers import Apache, Nginx
 from .support.worker import Worker
 
-# As deploy/tenant makes them: 32 letters and digits.
+# As `callstats token add` creates them: 32 letters and digits.
 ROOT_TOKEN = "r00tr00tr00tr00tr00tr00tr00tr00t"
 TOKENS = {name: (name * 8 + "0123456789" * 3)[:32] for name in ("own", "other", "old", "revoked")}
 

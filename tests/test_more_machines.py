@@ -123,7 +123,8 @@ def test_the_plan_of_a_year_on_shards(shards):
     shards[1].query("set enable_seqscan = off; set enable_hashagg = off; set enable_bitmapscan = off")
     there = "\n".join(line for (line,) in shards[1].query(f"explain (costs off) {remote}"))
     print(f"coordinator:\n{plan}\nshard:\n{there}")
-    assert re.search(r"GroupAggregate\n.*Group Key: .*call_date.*folder_id.*agent_id\n.*Index Only Scan using call_group", there)
+    assert re.search(r"GroupAggregate\n.*Group Key: .*call_date.*folder_id.*agent_id\n.*Filter: .*\n"
+                     r".*Index Only Scan using call_group", there)
 
 
 def test_check_knows_shards(shards, start):

@@ -145,7 +145,7 @@ def test_one_line_for_each_request(replay_database, start):
     worker.ask("HEAD", "/stats/acme/support?token=guess")
     worker.ask("GET", "/stats/acme/a%0Ab\nforged line?x")
     lines = [re.sub(r"^\[.{20} ", "", line) for line in worker.text().splitlines()[1:]]
-    assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/support/Billing 200 1 entries \d+\.\d ms", lines[0])
+    assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/support/Billing 200 1 entries \d+\.\d ms token root", lines[0])
     assert re.fullmatch(r"INFO  callstats\] HEAD /stats/acme/support 401 0 entries \d+\.\d ms", lines[1])
     assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/a%0Ab\\nforged line 401 0 entries \d+\.\d ms", lines[2])
     assert len(lines) == 3

@@ -14,8 +14,16 @@ from .support.overlay import Booted, Machine
 from .support.processes import PROJECT, wait_until
 from .support.worker import ROOT_TOKEN
 
+[MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
+                if command.startswith("spawn-fcgi")]
+
 # Typed by another test, or by a test below with values in the place of "..." or of an example's.
 ELSEWHERE = {
+    "sudo mkdir -p /usr/share/callstats":
+        "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
+    "sudo cp -rLT deploy/page /usr/share/callstats/page":
+        "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
+    MULTIWATCH: "tests/test_service_files.py::test_multiwatch_starts_the_worker_again_without_a_spin",
     "deploy/try": "tests/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
     '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"': "tests/test_try.py::test_once",
@@ -36,13 +44,19 @@ NOT_TYPED = {
     "tests/run -k replay": "runs this test",
     "cargo test": "tests/run does it before this test",
     ".ci/run": "runs this test",
+    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
+    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
     "set citus.enable_unsafe_triggers = on;": "Citus is not tested, as the document says",
     "select create_distributed_table('callstats.call', 'organization_id');":
         "Citus is not tested, as the document says",
 }
 
+# Typed outside of the machine, which has no network.
+BUILDS = ("cargo build --release --locked", "cargo deb --locked")
+
 TYPED_HERE = [("README.md", "Install"), ("docs/operations.md", "Install by hand"), ("docs/operations.md", "Check"),
+              ("docs/page.md", "Serve it"),
               ("docs/operations.md", "Tenants, tokens and calls"), ("docs/operations.md", "Upgrade"),
               ("docs/operations.md", "Uninstall"), ("docs/scaling.md", "Rollup"), ("docs/scaling.md", "Partitions")]
 
@@ -84,11 +98,16 @@ def test_named_tests_exist(node):
     assert name in {function.name for function in tree.body if isinstance(function, ast.FunctionDef)}
 
 
+def test_minimum_rust_is_that_of_the_package():
+    [minimum] = re.findall(r'^rust-version = "([\d.]+)"$', (PROJECT / "Cargo.toml").read_text(), re.M)
+    assert f"Rust {minimum} or newer" in re.sub(r"\s+", " ", (PROJECT / "README.md").read_text())
+
+
 # What is typed on a machine of its own.
 
 
 class Operator:
-    """Types blocks in a checkout, on a machine of its own; builds outside of it, for there is no network inside."""
+    """Types blocks in a checkout, on a machine of its own."""
 
     def __init__(self, machine, folder):
         self.machine, self.folder = machine, folder
@@ -96,10 +115,7 @@ class Operator:
 
     def type(self, block):
         for command in block.commands():
-            if kind(command) != "command" or command in NOT_TYPED:
-                continue
-            if command.startswith("cargo "):
-                subprocess.run(["bash", "-c", command], cwd=PROJECT, check=True, capture_output=True)
+            if kind(command) != "command" or command in NOT_TYPED or command in (*BUILDS, MULTIWATCH):
                 continue
             print(f"{block.document}: {command}")
             if command.startswith("curl "):  # a web server has loaded its configuration some moments after `reload`
@@ -109,22 +125,25 @@ class Operator:
             self.last = done.stdout
 
     def run(self, command):
-        return self.machine.try_run(f"cd {shlex.quote(str(self.folder))}\n{command}")
+        return self.machine.try_run(f"cd {shlex.quote(str(self.folder))}\n{command}", input="y\n")  # what apt asks
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """The files of the project, and none that was built."""
+def checkout(machine):
+    """The files of the project in a machine, and what `cargo build` and `cargo deb` make."""
+    folder = machine.path("/srv/callstats")
+    for command in BUILDS:
+        subprocess.run(["bash", "-c", command], cwd=PROJECT, check=True, capture_output=True)
     done = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True)
     for name in filter(None, done.stdout.decode().split("\0")):
-        if (PROJECT / name).is_file():
-            target = tmp_path / "callstats" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, target)
-    (tmp_path / "callstats" / "target").symlink_to(PROJECT / "target")
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    return tmp_path / "callstats"
+        if (PROJECT / name).is_symlink() or (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name, follow_symlinks=False)
+    built = [PROJECT / "target" / "release" / "callstats", *(PROJECT / "target" / "debian").glob("callstats_*.deb")]
+    for file in built:
+        target = folder / file.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)
+    return "/srv/callstats"
 
 
 def answer_of(blocks):
@@ -140,11 +159,11 @@ def clean(machine):
 
 @pytest.mark.slow
 @needs_root
-def test_package_installs_serves_upgrades_grows_and_goes_as_printed(checkout, start):
+def test_package_installs_serves_upgrades_grows_and_goes_as_printed(start):
     machine = start(Booted)
     clean(machine)
     machine.run("systemctl start postgresql nginx")
-    operator = Operator(machine, checkout)
+    operator = Operator(machine, checkout(machine))
     steps = section("README.md", "Install")
     for block in steps[:-1]:
         operator.type(block)
@@ -164,16 +183,20 @@ def test_package_installs_serves_upgrades_grows_and_goes_as_printed(checkout, st
 
 @pytest.mark.slow
 @needs_root
-def test_install_by_hand_serves_as_printed(checkout, start):
+def test_install_by_hand_serves_as_printed(start):
     machine = start(Machine)
     clean(machine)
     machine.run("pg_ctlcluster $(ls /usr/lib/postgresql | sort -V | tail -n 1) main start")
     machine.run("nginx")
-    operator = Operator(machine, checkout)
+    operator = Operator(machine, checkout(machine))
     steps = section("docs/operations.md", "Install by hand")
-    for block in steps[:-1]:
+    answer = next(n for n, block in enumerate(steps) if kind(block.text) == "output")
+    for block in steps[:answer]:
         operator.type(block)
-    assert json.loads(operator.last) == answer_of(steps)
+    assert json.loads(operator.last) == json.loads(steps[answer].text)
+    for block in section("docs/page.md", "Serve it"):
+        operator.type(block)
+    assert machine.path("/usr/share/callstats/page/index.html").exists()
 
 
 # What is typed as an operator with a database.

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from .support import fastcgi
+from .support.documents import section
 from .support.overlay import Booted, Machine, printed
 from .support.processes import CALLSTATS, PROJECT, wait_until
 from .support.worker import ROOT_TOKEN
@@ -180,8 +181,8 @@ def test_the_sysv_script_reads_the_environment_as_systemd_does():
                 lines = machine.path("/tmp/environment").read_bytes().split(b"\0")
                 found[how] = dict(line.split(b"=", 1) for line in lines if line)
             for name in set(found["systemd"]) | set(found["script"]):
-                if not name.startswith((b"SYSTEMD", b"INVOCATION", b"JOURNAL", b"LANG", b"LC_", b"PWD", b"PATH", b"HOME",
-                                        b"USER", b"LOGNAME", b"SHELL", b"SHLVL", b"_", b"DEBIAN", b"OLDPWD", b"FCGI",
+                if not name.startswith((b"SYSTEMD", b"INVOCATION", b"JOURNAL", b"LANG", b"LC_", b"PWD", b"PATH",
+                                        b"HOME", b"USER", b"LOGNAME", b"SHELL", b"SHLVL", b"_", b"DEBIAN", b"OLDPWD", b"FCGI",
                                         b"TERM")):
                     assert found["script"].get(name) == found["systemd"].get(name), name
             assert found["script"].get(b"DATABASE_URL") in (
@@ -193,8 +194,8 @@ def test_the_sysv_script_reads_the_environment_as_systemd_does():
 
 
 def test_multiwatch_starts_the_worker_again_without_a_spin(machine):
-    text = (PROJECT / "docs" / "operations-web.md").read_text()
-    line = next(line.strip() for line in text.splitlines() if "multiwatch -r" in line)
+    [line] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
+              if "multiwatch -r" in command]
     machine.run("install -d -o callstats_worker -g www-data -m 750 /run/callstats")
     machine.run(f"set -a; DATABASE_URL='host=/var/run/postgresql dbname=calls user=callstats_worker' "
                 f"CALLSTATS_ROOT_TOKEN_FILE=/etc/callstats/root-token; set +a; ({line}) >/root/log 2>&1 & sleep 0.1")

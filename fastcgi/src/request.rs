@@ -180,6 +180,12 @@ impl Request {
         Ok(count)
     }
 
+    fn try_flush(&mut self) -> io::Result<bool> {
+        let connection = self.connection()?;
+        let result = connection.output.try_send(&connection.socket);
+        connection.sent(result)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let connection = self.connection()?;
         let result = connection.output.send(&connection.socket, connection.shared.options().send_timeout);
@@ -321,6 +327,11 @@ impl Stdout<'_> {
     /// one record of what was written can wait in memory; later writes, a flush and the end of the request send it.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.request.try_write(kind::STDOUT, bytes)
+    }
+
+    /// Sends what waits in memory, without ever waiting for the web server; whether that was all.
+    pub fn try_flush(&mut self) -> io::Result<bool> {
+        self.request.try_flush()
     }
 
     /// How many bytes wait in memory to be sent, those of the protocol included.

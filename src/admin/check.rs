@@ -2,11 +2,14 @@
 //! socket, reading only.
 
 use crate::admin::installed;
+use crate::admin::schema::VERSION as SCHEMA_VERSION;
 use crate::api::response::write_json;
 use crate::config::{self, Config};
 use crate::database::{ADOPTED_ORGANIZATION_DAYS, Connector, ORGANIZATION_DAYS, describe};
 use crate::server::root_token;
 use crate::store::DatabaseErrorKind;
+use postgres::error::SqlState;
+use postgres::types::{ToSql, Type};
 use postgres::{Client, SimpleQueryMessage};
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -16,11 +19,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-/// The version of `schema.sql` that this executable was made for.
-const SCHEMA_VERSION: i32 = 1;
-
 const PRIVILEGES: &str = include_str!("sql/privileges.sql");
-const UNKNOWN_TIME_ZONES: &str = include_str!("sql/unknown_time_zones.sql");
+const REMAINING_PRIVILEGES: &str = include_str!("sql/remaining_privileges.sql");
+const TIME_ZONES: &str = include_str!("sql/time_zones.sql");
+const LEFT_OUT_ROWS: &str = include_str!("sql/left_out_rows.sql");
 
 /// The result of one check.
 #[derive(Debug)]
@@ -162,7 +164,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
     let mut results = Vec::new();
     match connector.client() {
         Err(error) => {
-            let fix = if error.kind == DatabaseErrorKind::Unavailable && error.message.contains("(SQLSTATE 28000)") {
+            let fix = if error.kind == DatabaseErrorKind::Refused && error.message.contains("(SQLSTATE 28000)") {
                 format!("{}; if the role does not exist yet: {}", error.hint, installed::psql("schema.sql"))
             } else {
                 error.hint.to_owned()
@@ -170,6 +172,11 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
             results.push(CheckResult { name: "database", verdict: Verdict::fail(error.message, fix) });
         }
         Ok(mut client) => {
+            // Behind a pooler it may stay, with the value that the worker sets for each transaction anyway.
+            let limit = config.database.statement_timeout.as_millis();
+            if let Err(error) = client.batch_execute(&format!("set statement_timeout = {limit}")) {
+                log::debug!("cannot set the statement timeout: {}", describe(&error));
+            }
             let mut checks: Vec<(&str, Check)> = vec![("database", database), ("schema", schema)];
             if schema_exists(&mut client) {
                 checks.extend([
@@ -183,6 +190,9 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                 if has_partitions(&mut client) {
                     checks.push(("partitions", partitions));
                 }
+                if !has_shipped_source(&mut client) {
+                    checks.push(("rows", rows));
+                }
             }
             for (name, check) in checks {
                 let verdict = check(&mut client).unwrap_or_else(|error| {
@@ -190,6 +200,8 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
                 });
                 results.push(CheckResult { name, verdict });
             }
+            drop(client); // the role may have a limit of connections
+            results.insert(1, CheckResult { name: "connection", verdict: connection(connector) });
         }
     }
     results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
@@ -202,7 +214,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
 fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let started = Instant::now();
     let row = client
-        .query_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
+        .query_typed_one("select current_setting('server_version_num')::int, current_setting('server_version')", &[])?;
     let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
     let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     Ok(if number >= 130_000 {
@@ -212,8 +224,17 @@ fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
+/// Whether the way to the database is verified, and what is in between.
+fn connection(connector: &Connector) -> Verdict {
+    match connector.describe_connection() {
+        Ok((message, None)) => Verdict::Pass(message),
+        Ok((message, Some(fix))) => Verdict::warn(message, fix),
+        Err(error) => Verdict::fail(error.message, error.hint),
+    }
+}
+
 fn schema_exists(client: &mut Client) -> bool {
-    let found = client.query_one("select to_regclass('callstats.schema_version') is not null", &[]);
+    let found = client.query_typed_one("select to_regclass('callstats.schema_version') is not null", &[]);
     found.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 
@@ -223,27 +244,81 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
         return Ok(Verdict::fail("the schema callstats does not exist", fix));
     }
     let version: Option<i32> =
-        client.query_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
+        client.query_typed_one("select max(version) from callstats.schema_version", &[])?.try_get(0)?;
     Ok(match version {
         Some(SCHEMA_VERSION) => Verdict::Pass(format!("version {SCHEMA_VERSION}")),
         Some(newer) if newer > SCHEMA_VERSION => Verdict::fail(
             format!("version {newer} is newer than this executable, which knows {SCHEMA_VERSION}"),
             "upgrade callstats",
         ),
+        // The worker still answers, but companies have one token each.
+        Some(1) => Verdict::warn("version 1 is older than 2", "callstats schema install, as the owner of the schema"),
         older => Verdict::fail(format!("version {} is older than {SCHEMA_VERSION}", older.unwrap_or(0)), fix),
     })
 }
 
-/// Neither missing nor too many.
+/// Neither missing nor too many. What PostgreSQL grants to everybody is worth a warning.
 fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let rows = client.query(PRIVILEGES, &[])?;
-    let user: String = client.query_one("select current_user::text", &[])?.try_get(0)?;
-    let column = |at: usize| rows.iter().map(|row| row.try_get(at)).collect::<Result<Vec<String>, _>>();
-    let (messages, fixes) = (column(0)?, column(1)?);
-    Ok(if messages.is_empty() {
-        Verdict::Pass(format!("{user} can read all that it needs, and write nothing"))
+    let user: String = client.query_typed_one("select current_user::text", &[])?.try_get(0)?;
+    let (mut problems, mut warnings) = (Problems::default(), Problems::default());
+    for row in client.query_typed(PRIVILEGES, &[])? {
+        problems.push(row.try_get(0)?, row.try_get(1)?);
+    }
+    for row in client.query_typed(REMAINING_PRIVILEGES, &[])? {
+        let problems = if row.try_get(2)? { &mut warnings } else { &mut problems };
+        problems.push(row.try_get(0)?, row.try_get(1)?);
+    }
+    Ok(if !problems.messages.is_empty() {
+        Verdict::Fail(problems.of(&user))
+    } else if !warnings.messages.is_empty() {
+        Verdict::Warn(warnings.of(&user))
     } else {
-        Verdict::fail(format!("{user} {}", messages.join(", ")), fixes.join("; "))
+        Verdict::Pass(format!("{user} can read all that it needs, and do nothing else"))
+    })
+}
+
+#[derive(Default)]
+struct Problems {
+    messages: Vec<String>,
+    fixes: Vec<String>,
+}
+
+impl Problems {
+    fn push(&mut self, message: String, fix: String) {
+        self.messages.push(message);
+        self.fixes.push(fix);
+    }
+
+    fn of(&self, user: &str) -> Problem {
+        Problem { message: format!("{user} {}", self.messages.join(", ")), fix: self.fixes.join("; ") }
+    }
+}
+
+/// Rows that answers leave out, of a site's own call_source: the shipped ones have none.
+fn rows(client: &mut Client) -> Result<Verdict, postgres::Error> {
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute("set local statement_timeout = '10s'")?;
+    let rows = match transaction.query_typed(LEFT_OUT_ROWS, &[]) {
+        Ok(rows) => rows,
+        Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+            return Ok(Verdict::Pass("there are too many to look at within 10 s".into()));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut counts = Vec::new();
+    for row in &rows {
+        let (organization, count): (Option<i32>, i64) = (row.try_get("organization_id")?, row.try_get("left_out")?);
+        let reason: String = row.try_get("reason")?;
+        let organization = organization.map_or("no organization".into(), |id| format!("organization {id}"));
+        counts.push(format!("{count} of {organization} ({reason})"));
+    }
+    Ok(if counts.is_empty() {
+        Verdict::Pass("every row of callstats.call_source can be counted".into())
+    } else {
+        Verdict::warn(
+            format!("answers leave out rows of callstats.call_source: {}", counts.join(", ")),
+            "correct the view, or the rows behind it",
+        )
     })
 }
 
@@ -253,11 +328,13 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let mut transaction = client.transaction()?;
     transaction.batch_execute(
         "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_hashagg = off;
-         set local max_parallel_workers_per_gather = 0",
+         set local max_parallel_workers_per_gather = 0;
+         select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)
+         where pg_catalog.current_setting('plan_cache_mode') = 'auto'",
     )?;
     transaction.batch_execute(&format!("prepare callstats_check (int, date, date) as {ORGANIZATION_DAYS}"))?;
     let organization: i32 =
-        transaction.query_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
+        transaction.query_typed_one("select coalesce(min(id), 0) from callstats.organization", &[])?.try_get(0)?;
     let explain = format!(
         "explain (costs off, format json) execute callstats_check ({organization}, '2000-01-01', '2000-12-31')"
     );
@@ -270,7 +347,7 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     node_types(&plan.unwrap_or_default(), &mut nodes);
     let has = |types: &[&str]| nodes.iter().any(|node| types.contains(&node.as_str()));
     if has(&["Foreign Scan"]) {
-        let mode: String = transaction.query_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
+        let mode: String = transaction.query_typed_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
         return Ok(if mode == "force_custom_plan" {
             Verdict::Pass("shards are behind callstats.call_source, and each statement is planned for its own".into())
         } else {
@@ -306,21 +383,25 @@ fn node_types(plan: &serde_json::Value, nodes: &mut Vec<String>) {
 
 /// Whether a mapping of `callstats adopt` is on.
 fn is_adopted(client: &mut Client) -> bool {
-    let found =
-        client.query_one("select to_regprocedure('callstats.calls_between(integer, date, date)') is not null", &[]);
+    let found = client
+        .query_typed_one("select to_regprocedure('callstats.calls_between(integer, date, date)') is not null", &[]);
     found.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 
 /// Whether the worker's statement runs over the adopted tables, whether new names are looked for, and what is left out.
 fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let today = chrono::NaiveDate::default();
-    if let Err(error) = client.query(ADOPTED_ORGANIZATION_DAYS, &[&0_i32, &today, &today]) {
+    let unused: (&(dyn ToSql + Sync), Type) = (&None::<i32>, Type::INT4);
+    let [one, two, three] = [unused.clone(), unused.clone(), unused];
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] =
+        [(&0_i32, Type::INT4), (&today, Type::DATE), (&today, Type::DATE), one, two, three];
+    if let Err(error) = client.query_typed(ADOPTED_ORGANIZATION_DAYS, &parameters) {
         return Ok(Verdict::fail(
             format!("all answers are 503: {}", describe(&error)),
             "callstats adopt status names the mapping; correct it with callstats adopt on",
         ));
     }
-    let row = client.query_one(
+    let row = client.query_typed_one(
         "select coalesce(string_agg(distinct name, ', '), 'none'),
                 coalesce(max(extract(epoch from now() - synced_at))::bigint, 0),
                 (select string_agg(count || ' rows: ' || reason, '; ')
@@ -342,9 +423,19 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
+/// Whether call_source is a view over tables of ours.
+fn has_shipped_source(client: &mut Client) -> bool {
+    let found = client.query_typed_one(
+        "select coalesce(pg_get_viewdef(to_regclass('callstats.call_source'))
+                         ~ 'FROM callstats\\.(call|call_daily|call_sharded)\\M', true)",
+        &[],
+    );
+    found.and_then(|row| row.try_get(0)).unwrap_or(true)
+}
+
 /// Whether callstats.call is partitioned by partitions.sql.
 fn has_partitions(client: &mut Client) -> bool {
-    let found = client.query_one(
+    let found = client.query_typed_one(
         "select to_regprocedure('callstats.month_partitions()') is not null
                 and exists (select from pg_class where oid = to_regclass('callstats.call') and relkind = 'p')",
         &[],
@@ -354,7 +445,7 @@ fn has_partitions(client: &mut Client) -> bool {
 
 /// Inserting a call without a partition fails.
 fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let row = client.query_one(
+    let row = client.query_typed_one(
         "select coalesce(to_char(max(ends), 'YYYY-MM-DD'), 'today'), coalesce(max(ends) > current_date + 31, false)
          from callstats.month_partitions()",
         &[],
@@ -371,14 +462,18 @@ fn partitions(client: &mut Client) -> Result<Verdict, postgres::Error> {
 }
 
 fn time_zones(client: &mut Client) -> Result<Verdict, postgres::Error> {
-    let rows = client.query(UNKNOWN_TIME_ZONES, &[])?;
-    let unknown = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-    Ok(if unknown.is_empty() {
-        Verdict::Pass("the server knows those of all organizations".into())
+    let mut problems = Vec::new();
+    for row in client.query_typed(TIME_ZONES, &[])? {
+        let texts: [String; 4] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
+        let [company, organization, time_zone, problem] = texts;
+        problems.push(format!("{company}/{organization} has {time_zone}: {problem}"));
+    }
+    Ok(if problems.is_empty() {
+        Verdict::Pass("the server knows those of all organizations, with their changes".into())
     } else {
         Verdict::fail(
-            format!("the server does not know all: {}", unknown.join(", ")),
-            "update callstats.organization set time_zone = 'Region/City' where id = ...",
+            problems.join("; "),
+            "update callstats.organization set time_zone = 'Region/City' where short_name = 'NAME'",
         )
     })
 }

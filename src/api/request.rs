@@ -2,12 +2,14 @@
 
 use crate::api::cgi::CgiParams;
 use crate::api::error::{ApiError, BadRequest};
+use crate::api::format::Format;
+use crate::api::interval::Interval;
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 use url::form_urlencoded;
 
 /// The question of a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatsRequest {
     /// The company's short name.
     pub company: String,
@@ -19,6 +21,8 @@ pub struct StatsRequest {
     pub token: Option<String>,
     /// The query parameter `daterange`, not parsed yet: it needs the organization's current date.
     pub daterange: Option<String>,
+    pub interval: Interval,
+    pub format: Format,
 }
 
 const MALFORMED: ApiError = ApiError::BadRequest(BadRequest::Malformed);
@@ -33,10 +37,12 @@ pub fn parse(params: &CgiParams, prefix: &str) -> Result<StatsRequest, ApiError>
     let path = params.raw_path();
     let path = readable_path(&path, params.request_uri.is_some())?;
     let query = Query::parse(params.raw_query())?;
+    let interval = Interval::parse(query.interval.as_deref())?;
+    let format = Format::parse(query.format.as_deref())?;
     let token = token(query.token, bearer(params.authorization.as_deref())?)?;
     let (company, organization, folder) =
         names(path, params.request_uri.is_some(), prefix)?.ok_or(ApiError::InvalidPath)?;
-    Ok(StatsRequest { company, organization, folder, token, daterange: query.daterange })
+    Ok(StatsRequest { company, organization, folder, token, daterange: query.daterange, interval, format })
 }
 
 /// The path, once all of it can be read, in whichever segment an error is.
@@ -97,6 +103,8 @@ fn names(path: &[u8], is_encoded: bool, prefix: &str) -> Result<Option<Names>, A
 struct Query {
     token: Option<String>,
     daterange: Option<String>,
+    interval: Option<String>,
+    format: Option<String>,
 }
 
 impl Query {
@@ -109,6 +117,8 @@ impl Query {
             let (parameter, name) = match &*name {
                 "token" => (&mut parsed.token, "token"),
                 "daterange" => (&mut parsed.daterange, "daterange"),
+                "interval" => (&mut parsed.interval, "interval"),
+                "format" => (&mut parsed.format, "format"),
                 _ => continue,
             };
             if parameter.replace(value.into_owned()).is_some() {
@@ -217,9 +227,36 @@ mod tests {
         let request = parse(&params("/stats/A/b?a&b=&tok%65n=x+y%2b&daterange=-&Token=1"), "/stats").unwrap();
         assert_eq!(request.token.as_deref(), Some("x y+"));
         assert_eq!(request.daterange.as_deref(), Some("-"));
-        for query in ["token=a&token=a", "token=&token=a", "daterange=&daterange=", "x=%zz", "x=%ff", "%c3&x=%a9"] {
+        for query in [
+            "token=a&token=a",
+            "token=&token=a",
+            "daterange=&daterange=",
+            "interval=&interval=day",
+            "interval=day&interval=day",
+            "format=csv&format=csv",
+            "interval=year",
+            "interval=DAY",
+            "format=xml",
+            "x=%zz",
+            "x=%ff",
+            "%c3&x=%a9",
+        ] {
             let refused = parse(&params(&format!("/stats/A/b?{query}")), "/stats");
             assert!(matches!(refused, Err(ApiError::BadRequest(_))), "{query}");
+        }
+    }
+
+    #[test]
+    fn interval_and_format_have_defaults() {
+        for (query, interval, format) in [
+            ("", Interval::Day, Format::Json),
+            ("interval=&format=", Interval::Day, Format::Json),
+            ("interval=week&format=csv", Interval::Week, Format::Csv),
+            ("Interval=week&FORMAT=csv", Interval::Day, Format::Json),
+            ("interv%61l=m%6fnth", Interval::Month, Format::Json),
+        ] {
+            let request = parse(&params(&format!("/stats/A/b?{query}")), "/stats").unwrap();
+            assert_eq!((request.interval, request.format), (interval, format), "{query}");
         }
     }
 

@@ -1,6 +1,10 @@
 //! Status, headers and JSON as the bytes of a CGI response (RFC 3875, section 6). Pure.
 
 use crate::api::error::{ApiError, Description};
+use crate::api::file_name;
+use crate::api::format::Format;
+use crate::api::request::StatsRequest;
+use crate::store::DateRange;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 use std::io;
@@ -13,6 +17,20 @@ const COMMON_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
 
 /// The type of JSON in this API: V-Spark's own.
 pub const JSON_AS_HTML: &str = "text/html; charset=utf-8";
+
+/// The type of CSV whose first row has the names of the columns (RFC 4180, section 3).
+const CSV: &str = "text/csv; charset=utf-8; header=present";
+
+/// The headers of the answer to a request, for these days.
+pub fn report_headers(request: &StatsRequest, days: Option<DateRange>) -> Vec<u8> {
+    match request.format {
+        Format::Json => headers(200, JSON_AS_HTML, None),
+        Format::Csv => {
+            let disposition = file_name::content_disposition(request, days);
+            headers(200, CSV, Some(("Content-Disposition", &disposition)))
+        }
+    }
+}
 
 /// The headers of a response, with the empty line that ends them.
 pub fn headers(status: u16, content_type: &str, header: Option<(&str, &str)>) -> Vec<u8> {

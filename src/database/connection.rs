@@ -1,24 +1,31 @@
 //! Connections and the statements that run on them. Touches the network and the password file.
 
-use crate::database::error::{classify, classify_connect_error, describe, out_of_file_descriptors};
-use crate::database::url::DatabaseUrl;
+use crate::database::client::{Client, Parameter, Query, RowsError};
+use crate::database::dial::{Address, Dialler, Route};
+use crate::database::error::{classify, classify_connect_error, describe, is_lost_statement, is_unencodable};
+use crate::database::tls;
+use crate::database::url::{DatabaseUrl, SslMode};
 use crate::store::DatabaseErrorKind::{ConnectionLost, Internal, Unavailable};
 use crate::store::{
     self, Asker, DailyTotal, DatabaseError, DateRange, Organization, Scope, ScopeQuery, ScopeRow, Session, Store,
     StreamError,
 };
-use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::{ToSql, Type};
-use postgres::{CancelToken, Client, NoTls, Row, RowIter, Statement};
+use postgres::config::{ChannelBinding, SslMode as SslModeOfCrate};
+use postgres::error::{Severity, SqlState};
+use postgres::types::Type;
+use postgres::{NoTls, Row, Statement};
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 const SCOPE: &str = include_str!("sql/scope.sql");
+/// The same for version 1 of the schema.
+const SCOPE_1: &str = include_str!("sql/scope_1.sql");
 const FOLDER_NAMES: &str = include_str!("sql/folder_names.sql");
 /// The daily totals of all folders of an organization.
 pub const ORGANIZATION_DAYS: &str = include_str!("sql/organization_days.sql");
@@ -26,6 +33,13 @@ const FOLDER_DAYS: &str = include_str!("sql/folder_days.sql");
 /// The same over callstats.calls_between(), which exists while a mapping of `callstats adopt` is on.
 pub const ADOPTED_ORGANIZATION_DAYS: &str = include_str!("sql/adopted_organization_days.sql");
 const ADOPTED_FOLDER_DAYS: &str = include_str!("sql/adopted_folder_days.sql");
+const IS_ADOPTED: &str = "select to_regprocedure('callstats.calls_between(integer, date, date)') is not null";
+
+/// No name has this character: schema.sql refuses it.
+const NO_NAME: &str = "\u{1}";
+
+/// How long a command of the operator waits for a connection.
+const OPERATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the operator says about the database.
 #[derive(Debug, Clone)]
@@ -38,84 +52,202 @@ pub struct Settings {
     /// How long a request waits for a connection.
     pub wait: Duration,
     pub statement_timeout: Duration,
+    /// When a connection is replaced.
+    pub lifetime: Duration,
 }
 
 /// Opens connections as this service needs them.
 #[derive(Clone)]
-pub struct Connector {
-    config: postgres::Config,
+pub struct Connector(Arc<Shared>);
+
+/// What the connections of a process have in common.
+struct Shared {
+    dialler: Dialler,
     password_file: Option<PathBuf>,
-    tls: Option<MakeRustlsConnect>,
-    /// Whether tables are adopted, as the last `scope.sql` saw it, on whatever connection.
-    is_adopted: Arc<AtomicBool>,
+    /// Sets what each session of ours needs, for the session.
+    for_session: String,
+    /// The same for one transaction that only reads, which it starts.
+    for_transaction: String,
+    /// Prepared statements do not last: found out once, for all connections.
+    loses_statements: AtomicBool,
+    /// Tables are adopted, as the last `scope.sql` saw it, on whatever connection.
+    is_adopted: AtomicBool,
+    random: RandomState,
 }
 
 impl Connector {
-    /// The operator's settings, with those of every session of ours. Fails if certificates cannot be read.
+    /// With the operator's settings. Fails if certificates cannot be read.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let tls = settings.url.tls.connector()?;
-        let mut config = settings.url.config.clone();
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            config.host_path("/var/run/postgresql"); // where Debian's PostgreSQL listens
+        let url = &settings.url;
+        if url.tls.mode >= SslMode::VerifyCa || url.tls.mode == SslMode::Require {
+            for host in url.hosts.iter().filter(|host| !host.is_unix_socket()) {
+                tls::connector(&url.tls, host)?;
+            }
         }
-        if config.get_application_name().is_none() {
-            config.application_name("callstats");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(settings.wait);
-        }
-        // Planning costs more than a day's query, and compiling it far more; the operator's options win over that. And
-        // nothing here may ever write.
-        let options = format!(
-            "-c plan_cache_mode=force_generic_plan -c jit=off {} -c default_transaction_read_only=on \
-             -c statement_timeout={}",
-            config.get_options().unwrap_or_default(),
-            settings.statement_timeout.as_millis()
-        );
-        config.options(&options);
-        // A host that vanishes without a word is noticed in about a minute rather than in hours.
-        config.keepalives_idle(Duration::from_secs(30));
-        config.keepalives_interval(Duration::from_secs(10));
-        config.keepalives_retries(3);
-        config.tcp_user_timeout(Duration::from_secs(60));
-        Ok(Self { config, password_file: settings.password_file.clone(), tls, is_adopted: Arc::default() })
+        let session = set_config(url, settings.statement_timeout, false);
+        let read_only = "pg_catalog.set_config('default_transaction_read_only', 'on', false)";
+        Ok(Self(Arc::new(Shared {
+            dialler: Dialler::new(url.clone(), settings.wait),
+            password_file: settings.password_file.clone(),
+            for_session: format!("select {read_only}, {session}"),
+            for_transaction: format!("begin read only; select {}", set_config(url, settings.statement_timeout, true)),
+            loses_statements: AtomicBool::new(false),
+            is_adopted: AtomicBool::new(false),
+            random: RandomState::new(),
+        })))
     }
 
-    /// A new connection without anything around it.
-    pub fn client(&self) -> Result<Client, DatabaseError> {
-        let mut config = self.config.clone();
-        if let Some(path) = &self.password_file {
-            let password = std::fs::read_to_string(path).map_err(|error| {
-                DatabaseError::new(
-                    Unavailable,
-                    format!("cannot read the password file {}: {error}", path.display()),
-                    "correct CALLSTATS_DATABASE_PASSWORD_FILE, or let the worker's user read the file",
-                )
-            })?;
-            config.password(password.trim_end_matches(['\r', '\n']));
+    /// For a command of the operator, who may write, and whose settings are the role's own: see
+    /// [`Connector::client`]. Fails if certificates cannot be read.
+    pub fn for_operator(url: &DatabaseUrl) -> Result<Self, String> {
+        Self::new(&Settings {
+            url: url.clone(),
+            password_file: None,
+            connections: 1,
+            wait: OPERATOR_CONNECT_TIMEOUT,
+            statement_timeout: Duration::ZERO,
+            lifetime: Duration::MAX,
+        })
+    }
+
+    /// The password that a new connection is opened with, if it is in a file of ours.
+    pub fn password(&self) -> Result<Option<String>, DatabaseError> {
+        let Some(path) = &self.0.password_file else { return Ok(None) };
+        let password = std::fs::read_to_string(path).map_err(|error| {
+            DatabaseError::new(
+                Unavailable,
+                format!("cannot read the password file {}: {error}", path.display()),
+                "correct CALLSTATS_DATABASE_PASSWORD_FILE, or let the worker's user read the file",
+            )
+        })?;
+        Ok(Some(password.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// A digest of the files that hold passwords: another one may let a refused login succeed.
+    pub fn credentials(&self) -> u64 {
+        let files = [&self.0.password_file, &self.0.dialler.url().passfile];
+        let contents = files.map(|file| file.as_ref().and_then(|path| std::fs::read(path).ok()));
+        self.0.random.hash_one(contents)
+    }
+
+    /// A connection of the crate `postgres` without anything around it, for the operator's commands.
+    pub fn client(&self) -> Result<postgres::Client, DatabaseError> {
+        let password = self.password()?;
+        let (_, route) = self.0.dialler.dial(password.as_deref())?; // which host, and how
+        let url = self.0.dialler.url();
+        let mut config = postgres::Config::new();
+        config
+            .user(&url.user)
+            .dbname(&url.dbname)
+            .channel_binding(url.channel_binding.unwrap_or(ChannelBinding::Prefer))
+            .port(route.host.port);
+        config.application_name(url.application_name.as_deref().unwrap_or("callstats"));
+        config.notice_callback(|notice| {
+            if notice.parsed_severity() == Some(Severity::Warning) {
+                log::warn!("{}", notice.message());
+            }
+        });
+        if let Some(options) = &url.options {
+            config.options(options);
         }
-        // Without a file descriptor for its runtime the crate panics. In a thread of the pool that would cost a
-        // connection for good, because the pool would wait for it forever.
-        let client = catch_unwind(AssertUnwindSafe(|| match &self.tls {
-            None => config.connect(NoTls),
-            Some(tls) => config.connect(tls.clone()),
-        }));
-        let client = client.map_err(|_| out_of_file_descriptors())?;
-        client.map_err(|error| classify_connect_error(&error))
+        if let Some(password) = password.or_else(|| url.password_for(&route.host)) {
+            config.password(password);
+        }
+        match &route.address {
+            Address::Unix(_) => config.host_path(&route.host.name),
+            Address::Ip(address) => config.host(&address.ip().to_string()).hostaddr(address.ip()),
+        };
+        let maker = tls::MakeConnector { options: url.tls.clone(), host: route.host.clone() };
+        config.ssl_mode(if route.is_encrypted { SslModeOfCrate::Require } else { SslModeOfCrate::Disable });
+        if url.tls.is_direct {
+            config.ssl_negotiation(postgres::config::SslNegotiation::Direct);
+        }
+        let encrypts = route.is_encrypted;
+        let connected =
+            within(
+                self.0.dialler.limit(),
+                move || {
+                    if encrypts { config.connect(maker) } else { config.connect(NoTls) }
+                },
+            );
+        let connected = connected.ok_or_else(|| {
+            DatabaseError::new(Unavailable, format!("the database at {} did not reply in time", route.host), "")
+        })?;
+        connected.map_err(|error| classify_connect_error(&error))
     }
 
     /// A new connection. It is good for one request unless it is warmed up.
     pub fn connect(&self) -> Result<Connection, DatabaseError> {
+        let (client, route) = self.0.dialler.dial(self.password()?.as_deref())?;
         Ok(Connection {
-            client: self.client()?,
-            tls: self.tls.clone(),
+            client,
+            route,
+            shared: self.0.clone(),
             statements: None,
+            has_schema_1: false,
+            is_direct: false,
             last_used: Instant::now(),
             is_broken: false,
             was_cancelled: Arc::default(),
-            is_adopted: self.is_adopted.clone(),
         })
     }
+
+    /// What an operator should know of the way to the database, and how to fix it if it is not as it should be.
+    pub fn describe_connection(&self) -> Result<(String, Option<String>), DatabaseError> {
+        let mut connection = self.connect()?;
+        let encryption = match (&connection.route.address, connection.route.is_encrypted) {
+            (Address::Unix(_), _) => "over a Unix socket",
+            (Address::Ip(_), true) => "encrypted",
+            (Address::Ip(_), false) => "unencrypted",
+        };
+        let url = self.0.dialler.url();
+        let is_local = match &connection.route.address {
+            Address::Unix(_) => true,
+            Address::Ip(address) => address.ip().is_loopback(),
+        };
+        let is_verified =
+            connection.route.is_encrypted && tls::verifies(&url.tls) && url.tls.mode >= SslMode::VerifyFull;
+        connection.find_out_whether_direct()?;
+        let pooler = if connection.is_direct {
+            "directly"
+        } else {
+            "through a pooler, so settings are set for each transaction"
+        };
+        let message = format!("{} {pooler}, {encryption}", connection.route.host);
+        let fix = "give sslmode=verify-full and sslrootcert in DATABASE_URL";
+        Ok(if is_local || is_verified {
+            (message, None)
+        } else {
+            (format!("{message}, and the server is not verified"), Some(fix.to_owned()))
+        })
+    }
+}
+
+/// Runs something that may hang in a thread, and waits for it up to a limit.
+fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    let started = std::thread::Builder::new().name("connect".into()).spawn(move || sender.send(work()));
+    started.ok()?;
+    receiver.recv_timeout(limit).ok()
+}
+
+/// The columns of a select that sets what statements of ours need. Planning costs more than a day's query, and
+/// compiling it far more; who set plan_cache_mode did it for a reason. The operator's `options` win over all but the
+/// timeout.
+fn set_config(url: &DatabaseUrl, statement_timeout: Duration, is_local: bool) -> String {
+    let mut columns =
+        format!("pg_catalog.set_config('statement_timeout', '{}', {is_local})", statement_timeout.as_millis());
+    let plan_cache_mode = "case pg_catalog.current_setting('plan_cache_mode') when 'auto' \
+                           then 'force_generic_plan' else pg_catalog.current_setting('plan_cache_mode') end";
+    for (name, value) in
+        [("jit", "'off'"), ("search_path", "'pg_catalog, pg_temp'"), ("plan_cache_mode", plan_cache_mode)]
+    {
+        if !url.sets(name) {
+            // Writing to a string cannot fail.
+            let _ = write!(columns, ", pg_catalog.set_config('{name}', {value}, {is_local})");
+        }
+    }
+    columns
 }
 
 /// For a process that answers one request: a connection for each session.
@@ -137,32 +269,63 @@ impl Store for Connector {
 pub struct Connection {
     client: Client,
     /// For the connection that cancels a statement of this one.
-    tls: Option<MakeRustlsConnect>,
+    route: Route,
+    shared: Arc<Shared>,
     /// Only of a connection for many requests.
     statements: Option<Statements>,
+    /// The schema had version 1 when it was looked at last.
+    has_schema_1: bool,
+    /// Nothing is between us and the server, so what is set for the session stays. A pooler may hand each transaction
+    /// to another server: all is set for the transaction then.
+    is_direct: bool,
     last_used: Instant,
     is_broken: bool,
     /// A cancel request was sent. It may arrive late and hit whatever runs then.
     was_cancelled: Arc<AtomicBool>,
-    is_adopted: Arc<AtomicBool>,
 }
 
-#[derive(Default)]
-struct Statements {
-    scope: Option<Statement>,
-    folder_names: Option<Statement>,
-    organization_days: Option<Statement>,
-    folder_days: Option<Statement>,
-    adopted_organization_days: Option<Statement>,
-    adopted_folder_days: Option<Statement>,
+/// The statements of a session.
+#[derive(Clone, Copy)]
+enum Which {
+    Scope,
+    Scope1,
+    FolderNames,
+    OrganizationDays,
+    FolderDays,
+    AdoptedOrganizationDays,
+    AdoptedFolderDays,
 }
 
-type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+impl Which {
+    /// They differ in the number of parameters, but for those of two versions of the schema. So a statement of one of them that meets another one of its name, of
+    /// another client of the same pooler, is an error and never a wrong answer.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Scope => SCOPE,
+            Self::Scope1 => SCOPE_1,
+            Self::FolderNames => FOLDER_NAMES,
+            Self::OrganizationDays => ORGANIZATION_DAYS,
+            Self::FolderDays => FOLDER_DAYS,
+            Self::AdoptedOrganizationDays => ADOPTED_ORGANIZATION_DAYS,
+            Self::AdoptedFolderDays => ADOPTED_FOLDER_DAYS,
+        }
+    }
+}
+
+/// A parameter of the adopted statements that only makes their number another one.
+const UNUSED: Parameter<'static> = (&None::<i32>, Type::INT4);
+
+/// Those that are prepared, by [`Which`].
+type Statements = [Option<Statement>; 7];
 
 impl Connection {
-    /// Prepares the statements and runs each once on an organization that does not exist, so that no request pays for
-    /// planning.
+    /// Finds out what is between us and the server, prepares the statements and runs each once on an organization that
+    /// does not exist, so that no request pays for planning.
     pub fn warm_up(&mut self) -> Result<(), DatabaseError> {
+        self.find_out_whether_direct()?;
+        if self.is_direct {
+            self.client.batch(&self.shared.for_session).map_err(|error| classify(&error))?;
+        }
         self.statements = Some(Statements::default());
         let query = ScopeQuery { token_sha256: [0; 32], is_root: false, company: "", organization: "", folder: None };
         self.look_up(&query)?;
@@ -174,6 +337,20 @@ impl Connection {
                 Err(StreamError::Receiver(_)) | Ok(()) => (),
             }
         }
+        Ok(())
+    }
+
+    /// A server names its own process at login; a pooler names a number of its own.
+    fn find_out_whether_direct(&mut self) -> Result<(), DatabaseError> {
+        let named = self.client.process_id().map(|id| id.to_string());
+        let limit = self.shared.dialler.limit();
+        let row = self.client.text_row("select pg_catalog.pg_backend_pid()", limit).map_err(|error| {
+            error.map_or_else(
+                || DatabaseError::new(Unavailable, format!("the database at {} does not reply", self.route.host), ""),
+                |error| classify(&error),
+            )
+        })?;
+        self.is_direct = named.is_some() && row.first() == Some(&named);
         Ok(())
     }
 
@@ -189,15 +366,50 @@ impl Connection {
 
     /// Asks the server for a sign of life. One round trip.
     pub fn verify(&mut self, limit: Duration) -> Result<(), DatabaseError> {
-        let verified = self.client.is_valid(limit);
-        self.is_broken |= verified.is_err();
+        let text = match self.client.verify(limit) {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(describe(&error)),
+            None => Some(format!("nothing within {} ms", limit.as_millis())),
+        };
         self.last_used = Instant::now();
-        verified.map_err(|error| {
-            DatabaseError::new(ConnectionLost, format!("the database does not reply: {}", describe(&error)), "")
+        self.is_broken |= text.is_some();
+        text.map_or(Ok(()), |text| {
+            Err(DatabaseError::new(ConnectionLost, format!("the database does not reply: {text}"), ""))
         })
     }
 
-    fn try_look_up(&mut self, query: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
+    /// Runs a statement, again without a name if a pooler has lost the prepared one.
+    fn rows<E>(
+        &mut self,
+        which: Which,
+        parameters: &[Parameter<'_>],
+        each: &mut dyn FnMut(Row) -> Result<(), E>,
+    ) -> Result<(), RowsError<E>> {
+        let begin = (!self.is_direct).then_some(self.shared.for_transaction.as_str());
+        let loses_statements = &self.shared.loses_statements;
+        if let (Some(statements), false) = (&mut self.statements, loses_statements.load(Ordering::Relaxed)) {
+            match prepared(&mut self.client, statements, which) {
+                Ok(statement) => {
+                    let result = self.client.rows(begin, Query::Prepared(&statement), parameters, each);
+                    match result {
+                        Err(RowsError::Database(error)) if begin.is_some() && is_lost_statement(&error) => {
+                            note_lost_statements(loses_statements, &error);
+                        }
+                        result => return result,
+                    }
+                }
+                Err(error) if begin.is_some() && is_lost_statement(&error) => {
+                    note_lost_statements(loses_statements, &error);
+                }
+                Err(error) => return Err(RowsError::Database(error)),
+            }
+        }
+        self.client.rows(begin, Query::Text(which.text()), parameters, each)
+    }
+
+    /// The row of `scope.sql`. None: a name has a character that the encoding of the database lacks. One round trip,
+    /// unless the schema has another version than this connection knows: the statement that fits shows it.
+    fn try_look_up(&mut self, query: &ScopeQuery<'_>) -> Result<Option<ScopeRow>, DatabaseError> {
         let token = &query.token_sha256[..];
         let parameters: [Parameter<'_>; 5] = [
             (&token, Type::BYTEA),
@@ -206,13 +418,66 @@ impl Connection {
             (&query.organization, Type::TEXT),
             (&query.folder, Type::TEXT),
         ];
-        let prepared = self.statements.as_mut().map(|statements| &mut statements.scope);
-        let mut rows = rows(&mut self.client, prepared, SCOPE, &parameters)?;
-        let row = rows.next().map_err(|error| classify(&error))?;
-        let row = row.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))?;
-        let is_adopted = row.try_get("is_adopted").map_err(|error| classify(&error))?;
-        self.is_adopted.store(is_adopted, Ordering::Relaxed);
-        scope_row(&row).map_err(|error| classify(&error))
+        let mut found = None;
+        let shared = self.shared.clone();
+        let mut scope = |connection: &mut Self| {
+            let which = if connection.has_schema_1 { Which::Scope1 } else { Which::Scope };
+            connection.rows::<Infallible>(which, &parameters, &mut |row| {
+                shared.is_adopted.store(row.try_get("is_adopted").unwrap_or(false), Ordering::Relaxed);
+                found = Some((scope_row(&row), row.try_get("is_superseded").unwrap_or(false)));
+                Ok(())
+            })
+        };
+        let mut result = scope(self);
+        let fits = match &result {
+            Ok(()) => true,
+            Err(RowsError::Database(error)) => self.has_schema_1 || error.code() != Some(&SqlState::UNDEFINED_TABLE),
+            Err(RowsError::Receiver(never)) => match *never {},
+        };
+        if !fits {
+            self.has_schema_1 = true;
+            result = scope(self);
+        }
+        match result {
+            Err(RowsError::Database(error)) if is_unencodable(&error) => return Ok(None),
+            Err(RowsError::Database(error)) => return Err(classify(&error)),
+            Err(RowsError::Receiver(never)) => match never {},
+            Ok(()) => (),
+        }
+        let found = found.ok_or_else(|| DatabaseError::new(Internal, "scope.sql returned no row", ""))?;
+        let (row, is_superseded) = found;
+        if is_superseded && self.has_schema_1 {
+            self.has_schema_1 = false;
+            return self.try_look_up(query);
+        }
+        row.map(Some).map_err(|error| classify(&error))
+    }
+
+    /// A name, or one that does not exist if the encoding of the database lacks a character of it: nothing can have
+    /// this name.
+    fn encodable<'a>(&mut self, name: &'a str) -> Result<&'a str, DatabaseError> {
+        let parameters: [Parameter<'_>; 1] = [(&name, Type::TEXT)];
+        match self.client.rows::<Infallible>(None, Query::Text("select $1"), &parameters, &mut |_| Ok(())) {
+            Err(RowsError::Database(error)) if is_unencodable(&error) => Ok(NO_NAME),
+            Err(RowsError::Database(error)) => Err(classify(&error)),
+            Err(RowsError::Receiver(never)) => match never {},
+            Ok(()) => Ok(name),
+        }
+    }
+
+    fn look_up_encodable(&mut self, query: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
+        if let Some(row) = self.try_look_up(query)? {
+            return Ok(row);
+        }
+        let query = ScopeQuery {
+            token_sha256: query.token_sha256,
+            is_root: query.is_root,
+            company: self.encodable(query.company)?,
+            organization: self.encodable(query.organization)?,
+            folder: query.folder.map(|folder| self.encodable(folder)).transpose()?,
+        };
+        let row = self.try_look_up(&query)?;
+        row.ok_or_else(|| DatabaseError::new(Internal, "the database cannot encode the names of a request", ""))
     }
 
     fn try_folder_names(
@@ -220,13 +485,12 @@ impl Connection {
         organization_id: i32,
         each: &mut dyn FnMut(i32, &str) -> io::Result<()>,
     ) -> Result<(), StreamError> {
-        let prepared = self.statements.as_mut().map(|statements| &mut statements.folder_names);
-        let mut rows = rows(&mut self.client, prepared, FOLDER_NAMES, &[(&organization_id, Type::INT4)])?;
-        while let Some(row) = rows.next().map_err(|error| classify(&error))? {
-            let (id, name) = folder_name(&row).map_err(|error| classify(&error))?;
-            each(id, name).map_err(StreamError::Receiver)?;
-        }
-        Ok(())
+        let parameters: [Parameter<'_>; 1] = [(&organization_id, Type::INT4)];
+        let result = self.rows(Which::FolderNames, &parameters, &mut |row| {
+            let (id, name) = folder_name(&row).map_err(|error| StreamError::Database(classify(&error)))?;
+            each(id, name).map_err(StreamError::Receiver)
+        });
+        result.map_err(stream_error)
     }
 
     fn try_daily_totals(
@@ -235,18 +499,66 @@ impl Connection {
         days: DateRange,
         each: &mut dyn FnMut(DailyTotal<'_>) -> io::Result<()>,
     ) -> Result<(), StreamError> {
+        let is_adopted = self.shared.is_adopted.load(Ordering::Relaxed);
+        let mut is_first = true;
+        let result = self.daily_rows(is_adopted, scope, days, &mut |total| {
+            is_first = false;
+            each(total)
+        });
+        match result {
+            // `adopt off` ran after scope.sql did.
+            Err(RowsError::Database(error))
+                if is_adopted
+                    && is_first
+                    && error.code() == Some(&SqlState::UNDEFINED_FUNCTION)
+                    && !self.find_out_whether_adopted()? =>
+            {
+                self.daily_rows(false, scope, days, each).map_err(stream_error)
+            }
+            result => result.map_err(stream_error),
+        }
+    }
+
+    fn daily_rows(
+        &mut self,
+        is_adopted: bool,
+        scope: Scope,
+        days: DateRange,
+        each: &mut dyn FnMut(DailyTotal<'_>) -> io::Result<()>,
+    ) -> Result<(), RowsError<StreamError>> {
         let mut parameters: Vec<Parameter<'_>> =
             vec![(&scope.organization_id, Type::INT4), (&days.first, Type::DATE), (&days.last, Type::DATE)];
-        let statements = self.statements.as_mut();
         if let Some(folder_id) = &scope.folder_id {
             parameters.push((folder_id, Type::INT4));
         }
-        let (prepared, text) = daily_statement(statements, scope, self.is_adopted.load(Ordering::Relaxed));
-        let mut rows = rows(&mut self.client, prepared, text, &parameters)?;
-        while let Some(row) = rows.next().map_err(|error| classify(&error))? {
-            each(daily_total(&row).map_err(|error| classify(&error))?).map_err(StreamError::Receiver)?;
+        if is_adopted {
+            parameters.extend([UNUSED, UNUSED, UNUSED]);
         }
-        Ok(())
+        let which = match (&scope.folder_id, is_adopted) {
+            (None, false) => Which::OrganizationDays,
+            (Some(_), false) => Which::FolderDays,
+            (None, true) => Which::AdoptedOrganizationDays,
+            (Some(_), true) => Which::AdoptedFolderDays,
+        };
+        self.rows(which, &parameters, &mut |row| {
+            let total = daily_total(&row).map_err(|error| StreamError::Database(classify(&error)))?;
+            each(total).map_err(StreamError::Receiver)
+        })
+    }
+
+    fn find_out_whether_adopted(&mut self) -> Result<bool, DatabaseError> {
+        let mut is_adopted = false;
+        let result = self.client.rows::<Infallible>(None, Query::Text(IS_ADOPTED), &[], &mut |row| {
+            is_adopted = row.try_get(0).unwrap_or(false);
+            Ok(())
+        });
+        match result {
+            Err(RowsError::Database(error)) => return Err(classify(&error)),
+            Err(RowsError::Receiver(never)) => match never {},
+            Ok(()) => (),
+        }
+        self.shared.is_adopted.store(is_adopted, Ordering::Relaxed);
+        Ok(is_adopted)
     }
 
     /// Notes how a statement ended. Rows that nobody takes are still to come if the receiver failed.
@@ -266,7 +578,7 @@ impl Connection {
 
 impl Session for Connection {
     fn look_up(&mut self, query: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
-        let result = self.try_look_up(query);
+        let result = self.look_up_encodable(query);
         self.is_broken |= matches!(&result, Err(error) if error.kind == ConnectionLost);
         self.last_used = Instant::now();
         result
@@ -292,57 +604,43 @@ impl Session for Connection {
     }
 
     fn canceller(&self) -> Box<dyn FnOnce() + Send> {
-        let (token, tls, was_cancelled) = (self.client.cancel_token(), self.tls.clone(), self.was_cancelled.clone());
+        let (token, was_cancelled) = (self.client.cancel_token(), self.was_cancelled.clone());
+        let (shared, route) = (self.shared.clone(), self.route.clone());
         Box::new(move || {
             was_cancelled.store(true, Ordering::SeqCst);
-            if let Err(error) = cancel(&token, tls) {
-                log::warn!("cannot cancel the statement of a client that disconnected: {}", describe(&error));
+            let cancelled = token.map_or(Ok(()), |token| shared.dialler.cancel(&route, &token));
+            if let Err(error) = cancelled {
+                log::warn!("cannot cancel the statement of a client that disconnected: {error}");
             }
         })
     }
 }
 
-/// Where the statement of daily totals is kept, and its text.
-fn daily_statement(
-    statements: Option<&mut Statements>,
-    scope: Scope,
-    is_adopted: bool,
-) -> (Option<&mut Option<Statement>>, &'static str) {
-    match (scope.folder_id, is_adopted) {
-        (None, false) => (statements.map(|statements| &mut statements.organization_days), ORGANIZATION_DAYS),
-        (Some(_), false) => (statements.map(|statements| &mut statements.folder_days), FOLDER_DAYS),
-        (None, true) => {
-            (statements.map(|statements| &mut statements.adopted_organization_days), ADOPTED_ORGANIZATION_DAYS)
-        }
-        (Some(_), true) => (statements.map(|statements| &mut statements.adopted_folder_days), ADOPTED_FOLDER_DAYS),
+/// The prepared statement. One round trip if it is not prepared yet.
+fn prepared(client: &mut Client, statements: &mut Statements, which: Which) -> Result<Statement, postgres::Error> {
+    let prepared = &mut statements[which as usize];
+    if let Some(statement) = prepared {
+        return Ok(statement.clone());
+    }
+    let statement = client.prepare(which.text())?;
+    Ok(prepared.insert(statement).clone())
+}
+
+fn note_lost_statements(loses_statements: &AtomicBool, error: &postgres::Error) {
+    if !loses_statements.swap(true, Ordering::Relaxed) {
+        log::info!(
+            "prepared statements do not last behind the pooler of the database, so they are used without names from \
+             now on: {}",
+            describe(error)
+        );
     }
 }
 
-fn cancel(token: &CancelToken, tls: Option<MakeRustlsConnect>) -> Result<(), postgres::Error> {
-    match tls {
-        None => token.cancel_query(NoTls),
-        Some(tls) => token.cancel_query(tls),
+fn stream_error(error: RowsError<StreamError>) -> StreamError {
+    match error {
+        RowsError::Database(error) => classify(&error).into(),
+        RowsError::Receiver(error) => error,
     }
-}
-
-/// Runs a statement whose rows are streamed: one round trip, and another one if it is to be prepared and is not yet.
-fn rows<'a>(
-    client: &'a mut Client,
-    prepared: Option<&mut Option<Statement>>,
-    text: &str,
-    parameters: &[Parameter<'_>],
-) -> Result<RowIter<'a>, DatabaseError> {
-    let rows = match prepared {
-        None => client.query_typed_raw(text, parameters.iter().cloned()),
-        Some(prepared) => {
-            let statement = match prepared {
-                Some(statement) => statement,
-                None => prepared.insert(client.prepare(text).map_err(|error| classify(&error))?),
-            };
-            client.query_raw(&*statement, parameters.iter().map(|(value, _)| *value))
-        }
-    };
-    rows.map_err(|error| classify(&error))
 }
 
 fn scope_row(row: &Row) -> Result<ScopeRow, postgres::Error> {
@@ -352,6 +650,7 @@ fn scope_row(row: &Row) -> Result<ScopeRow, postgres::Error> {
     let names: Option<Vec<String>> = row.try_get("folder_names")?;
     Ok(ScopeRow {
         token_company_id: row.try_get("token_company_id")?,
+        token_name: row.try_get("token_name")?,
         company_is_visible: row.try_get("company_is_visible")?,
         organization: organization.zip(today).map(|(id, today)| Organization { id, today }),
         folder_id: row.try_get("folder_id")?,

@@ -1,7 +1,9 @@
 //! What an error of PostgreSQL or of the way to it means for a request: decided by its SQLSTATE or its type, never by
 //! its text. Pure.
 
-use crate::store::DatabaseErrorKind::{ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Timeout, Unavailable};
+use crate::store::DatabaseErrorKind::{
+    ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Refused, Timeout, Unavailable,
+};
 use crate::store::{DatabaseError, DatabaseErrorKind};
 use postgres::error::SqlState;
 use rustix::io::Errno;
@@ -77,12 +79,24 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
         "42" => (NotReady, "an adopted table no longer fits its mapping", "run `callstats adopt status`"),
         // Connection exception, operator intervention (shutdown, start), recovery conflict.
         "08" | "57" | "40" => (ConnectionLost, "lost the database connection", SEE_SERVER_LOG),
-        // Resources, and what refuses a login.
-        "53" | "28" | "3D" => {
-            (Unavailable, "the database refused the connection", "check its settings and DATABASE_URL")
-        }
+        // Resources.
+        "53" => (Unavailable, "the database refused the connection", "check its settings and DATABASE_URL"),
+        // User, password, database.
+        "28" | "3D" => (Refused, "the database refused the connection", "check its settings and DATABASE_URL"),
         _ => (Internal, "the database reported an error", SEE_SERVER_LOG),
     }
+}
+
+/// Whether a prepared statement is not where it was prepared: a pooler has moved the client to another server
+/// connection, which lacks it or has another one of this name.
+pub fn is_lost_statement(error: &postgres::Error) -> bool {
+    let lost = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT, SqlState::PROTOCOL_VIOLATION];
+    error.as_db_error().is_some_and(|error| lost.contains(error.code()) && error.severity() == "ERROR")
+}
+
+/// Whether the encoding of the database lacks a character of a name that was asked for.
+pub fn is_unencodable(error: &postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
 }
 
 /// Classifies an error of connecting: no statement had started.

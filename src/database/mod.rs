@@ -1,13 +1,18 @@
 //! PostgreSQL behind the port of [`crate::store`]: the URL, connections, the pool, statements, and the meaning of
 //! errors. Touches the network, files of certificates and passwords, and the log. Each statement is a file in `sql/`.
 
+mod availability;
+mod client;
 mod connection;
+mod dial;
 mod error;
 mod fairness;
 mod pool;
+mod resolve;
+mod tls;
 mod url;
 
 pub use connection::{ADOPTED_ORGANIZATION_DAYS, Connection, Connector, ORGANIZATION_DAYS, Settings};
 pub use error::describe;
 pub use pool::{Pool, PoolState};
-pub use url::{DatabaseUrl, Tls};
+pub use url::DatabaseUrl;

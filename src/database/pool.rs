@@ -1,21 +1,25 @@
 //! The connections of a worker: opened when they are needed, kept, and replaced when they die. Touches what
 //! [`super::connection`] touches, and the log.
 
+use crate::database::availability::Availability;
 use crate::database::connection::{Connection, Connector, Settings};
 use crate::database::fairness::Turns;
-use crate::store::DatabaseErrorKind::{ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Timeout, Unavailable};
+use crate::store::DatabaseErrorKind::{
+    ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Refused, Timeout, Unavailable,
+};
 use crate::store::{
     self, Asker, DailyTotal, DatabaseError, DateRange, Scope, ScopeQuery, ScopeRow, Session, Store, StreamError,
 };
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The longest time until a lost database is tried again.
 const RECONNECT: Duration = Duration::from_millis(250);
 
-/// How often a database that stays unavailable is logged.
-const REMINDER: Duration = Duration::from_secs(60);
+/// How long a probe takes at most.
+const PROBE: Duration = Duration::from_millis(900);
 
 /// A pool of up to CALLSTATS_DB_CONNECTIONS connections.
 pub struct Pool {
@@ -23,6 +27,8 @@ pub struct Pool {
     turns: Turns,
     availability: Arc<Availability>,
     wait: Duration,
+    /// The hosts of the database, for messages.
+    hosts: String,
 }
 
 /// What the pool is like just now.
@@ -47,54 +53,84 @@ impl Pool {
             .min_idle(Some(1))
             .test_on_check_out(true)
             .idle_timeout(None)
-            .max_lifetime(None)
+            .max_lifetime(Some(settings.lifetime))
             .connection_timeout(RECONNECT * 2) // r2d2 makes half of it the longest pause between two tries
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Manager { connector, availability: availability.clone(), wait: settings.wait });
-        Self { pool, turns: Turns::new(settings.connections), availability, wait: settings.wait }
+            .build_unchecked(Manager {
+                connector,
+                availability: availability.clone(),
+                wait: settings.wait,
+                lifetime: settings.lifetime,
+                random: RandomState::new(),
+            });
+        let hosts: Vec<_> = settings.url.hosts.iter().map(ToString::to_string).collect();
+        let turns = Turns::new(settings.connections);
+        Self { pool, turns, availability, wait: settings.wait, hosts: hosts.join(" or ") }
     }
 
     /// Asks the database for a sign of life, twice if a connection has died while it was idle.
     pub fn state(&self) -> PoolState {
-        let is_up = self.ping().or_else(|_| self.ping()).is_ok();
+        let deadline = Instant::now() + PROBE.min(self.wait * 2);
+        let is_up = self.ping(deadline).or_else(|_| self.ping(deadline)).is_ok();
         let state = self.pool.state();
         PoolState {
             is_up,
             connections: state.connections,
             idle: state.idle_connections,
-            last_reply: self.availability.state().last_reply,
+            last_reply: self.availability.last_reply(),
         }
     }
 
-    fn ping(&self) -> Result<(), DatabaseError> {
-        match self.pool.get_timeout(self.wait) {
+    fn ping(&self, deadline: Instant) -> Result<(), DatabaseError> {
+        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let connection = {
+            let _waiting = self.availability.waiting();
+            self.pool.get_timeout(left())
+        };
+        match connection {
             Ok(mut connection) => {
-                let verified = connection.verify(self.wait);
+                let verified = connection.connection.verify(left());
                 self.availability.record_reply(verified.as_ref().err());
                 verified
             }
             // Either all are busy with a database that is there, or it is not.
-            Err(_) => self.availability.problem().map_or(Ok(()), Err),
+            Err(_) if self.availability.open_connections() == 0 => Err(self.unavailable()),
+            Err(_) => Ok(()),
         }
     }
 
     fn connection(&self) -> Result<r2d2::PooledConnection<Manager>, DatabaseError> {
-        self.pool.get_timeout(self.wait).map_err(|_| {
-            self.availability.problem().unwrap_or_else(|| {
-                let (size, wait) = (self.pool.max_size(), self.wait.as_millis());
-                DatabaseError::new(
-                    Unavailable,
-                    format!("all {size} database connections were busy for {wait} ms"),
-                    "raise CALLSTATS_DB_CONNECTIONS, or find out why the queries are slow",
-                )
-            })
-        })
+        if let Some(connection) = self.pool.try_get() {
+            return Ok(connection);
+        }
+        let _waiting = self.availability.waiting();
+        self.pool.get_timeout(self.wait).map_err(|_| self.unavailable())
+    }
+
+    /// Why there is no connection.
+    fn unavailable(&self) -> DatabaseError {
+        let (size, wait) = (self.pool.max_size(), self.wait.as_millis());
+        if let Some(problem) = self.availability.problem() {
+            problem
+        } else if self.availability.open_connections() < size {
+            DatabaseError::new(
+                Unavailable,
+                format!("no connection to the database at {} was opened within {wait} ms", self.hosts),
+                "check that the host and PostgreSQL are running, and that a firewall lets the connection through",
+            )
+        } else {
+            DatabaseError::new(
+                Unavailable,
+                format!("all {size} database connections were busy for {wait} ms"),
+                "raise CALLSTATS_DB_CONNECTIONS, or find out why the queries are slow",
+            )
+        }
     }
 }
 
 impl Store for Pool {
     fn session(&self) -> Result<Box<dyn Session + '_>, DatabaseError> {
-        Ok(Box::new(Pooled { connection: self.connection()?, availability: &self.availability }))
+        Ok(Box::new(Pooled { member: self.connection()?, availability: &self.availability }))
     }
 
     fn try_turn(&self, asker: Asker) -> Option<Box<dyn store::Turn + '_>> {
@@ -118,7 +154,7 @@ impl Store for Pool {
 }
 
 struct Pooled<'a> {
-    connection: r2d2::PooledConnection<Manager>,
+    member: r2d2::PooledConnection<Manager>,
     availability: &'a Availability,
 }
 
@@ -133,7 +169,7 @@ impl Pooled<'_> {
 
 impl Session for Pooled<'_> {
     fn look_up(&mut self, query: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
-        let result = self.connection.look_up(query);
+        let result = self.member.connection.look_up(query);
         self.availability.record_reply(result.as_ref().err());
         result
     }
@@ -143,7 +179,7 @@ impl Session for Pooled<'_> {
         organization_id: i32,
         each: &mut dyn FnMut(i32, &str) -> io::Result<()>,
     ) -> Result<(), StreamError> {
-        let result = self.connection.folder_names(organization_id, each);
+        let result = self.member.connection.folder_names(organization_id, each);
         self.record_stream(&result);
         result
     }
@@ -154,13 +190,13 @@ impl Session for Pooled<'_> {
         days: DateRange,
         each: &mut dyn FnMut(DailyTotal<'_>) -> io::Result<()>,
     ) -> Result<(), StreamError> {
-        let result = self.connection.daily_totals(scope, days, each);
+        let result = self.member.connection.daily_totals(scope, days, each);
         self.record_stream(&result);
         result
     }
 
     fn canceller(&self) -> Box<dyn FnOnce() + Send> {
-        self.connection.canceller()
+        self.member.connection.canceller()
     }
 }
 
@@ -168,94 +204,64 @@ struct Manager {
     connector: Connector,
     availability: Arc<Availability>,
     wait: Duration,
+    lifetime: Duration,
+    random: RandomState,
+}
+
+/// A connection of the pool.
+struct Member {
+    connection: Connection,
+    /// Replaced from then on, so that load returns to a host that was unavailable.
+    expires: Instant,
+    availability: Arc<Availability>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.availability.record_close();
+    }
+}
+
+impl Manager {
+    /// Between 80 % and 100 % of the lifetime: connections that were opened together are not replaced together.
+    fn expiry(&self) -> Instant {
+        let now = Instant::now();
+        let percent = 80 + u32::try_from(self.random.hash_one(now) % 21).unwrap_or(0);
+        now + self.lifetime * percent / 100
+    }
 }
 
 impl r2d2::ManageConnection for Manager {
-    type Connection = Connection;
+    type Connection = Member;
     type Error = DatabaseError;
 
-    fn connect(&self) -> Result<Connection, DatabaseError> {
+    fn connect(&self) -> Result<Member, DatabaseError> {
+        let credentials = self.connector.credentials();
+        self.availability.may_connect(credentials)?;
         let connected = self.connector.connect().and_then(|mut connection| match connection.warm_up() {
             Ok(()) => Ok(connection),
             Err(error) => match error.kind {
                 // The request that meets such an error reports it.
                 NotReady | Timeout | Internal => Ok(connection),
                 OutOfFileDescriptors => Err(error),
-                Unavailable | ConnectionLost => Err(DatabaseError { kind: Unavailable, ..error }),
+                Unavailable | Refused | ConnectionLost => Err(DatabaseError { kind: Unavailable, ..error }),
             },
         });
-        self.availability.record_connect(connected.as_ref().err());
-        connected
+        self.availability.record_connect(credentials, connected.as_ref().err());
+        connected.map(|connection| Member {
+            connection,
+            expires: self.expiry(),
+            availability: self.availability.clone(),
+        })
     }
 
     /// A connection that was idle when another one died may be dead as well: only then a round trip is worth it.
-    fn is_valid(&self, connection: &mut Connection) -> Result<(), DatabaseError> {
+    fn is_valid(&self, member: &mut Member) -> Result<(), DatabaseError> {
+        let connection = &mut member.connection;
         if self.availability.has_lost_since(connection.last_used()) { connection.verify(self.wait) } else { Ok(()) }
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.is_broken()
-    }
-}
-
-/// Whether the database can be reached. Logged once when that changes, and now and then while it cannot.
-#[derive(Debug, Default)]
-struct Availability(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Why no connection can be opened.
-    problem: Option<DatabaseError>,
-    /// What was logged of that last, and when.
-    last_logged: Option<(DatabaseError, Instant)>,
-    /// When a connection died last.
-    lost_at: Option<Instant>,
-    /// When the database replied to a statement last, be it with an error.
-    last_reply: Option<SystemTime>,
-}
-
-impl Availability {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record_connect(&self, error: Option<&DatabaseError>) {
-        let mut state = self.state();
-        let Some(error) = error else {
-            state.problem = None;
-            if state.last_logged.take().is_some() {
-                log::info!("the database is available again");
-            }
-            return;
-        };
-        state.problem = Some(error.clone());
-        if error.kind == OutOfFileDescriptors {
-            return; // the accept loop logs that, once a second
-        }
-        // A server that stops or starts has several errors in turns.
-        let pause = match &state.last_logged {
-            None => Duration::ZERO,
-            Some((last, _)) if last == error => REMINDER,
-            Some(_) => Duration::from_secs(1),
-        };
-        if state.last_logged.as_ref().is_none_or(|(_, at)| at.elapsed() >= pause) {
-            log::error!("{}; retrying. Hint: {}", error.message, error.hint);
-            state.last_logged = Some((error.clone(), Instant::now()));
-        }
-    }
-
-    fn problem(&self) -> Option<DatabaseError> {
-        self.state().problem.clone()
-    }
-
-    fn record_reply(&self, error: Option<&DatabaseError>) {
-        match error {
-            Some(error) if error.kind == ConnectionLost => self.state().lost_at = Some(Instant::now()),
-            _ => self.state().last_reply = Some(SystemTime::now()),
-        }
-    }
-
-    fn has_lost_since(&self, instant: Instant) -> bool {
-        self.state().lost_at.is_some_and(|lost_at| lost_at >= instant)
+    fn has_broken(&self, member: &mut Member) -> bool {
+        member.connection.is_broken() || member.expires <= Instant::now()
     }
 }

@@ -42,6 +42,7 @@ pub fn serve(configured: &Result<(Config, Connector), Vec<String>>) -> bool {
     }
     let context = Context {
         prefix: &config.prefix,
+        open_range: config.open_range,
         root_token: RootTokenFile::new(config.root_token_file.clone()).token(),
         store: connector,
         scratch: &Spool::new(config.spool_dir.clone(), config.spool_max_bytes),
@@ -73,6 +74,10 @@ impl Client for Output {
             written += rustix::io::write(self.0.as_fd(), &bytes[written..end])?;
         }
         Ok(written)
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is held back
     }
 
     fn on_disconnect(&self, _: Box<dyn FnOnce() + Send>) -> Box<dyn Watch> {

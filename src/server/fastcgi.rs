@@ -1,8 +1,9 @@
 //! FastCGI requests to answers: serves a listening socket, then waits for what is in flight. Touches the sockets of the
-//! crate `fastcgi`, which does the work, and the descriptors of the signals.
+//! crate `fastcgi`, which does the work, the descriptors of the signals, and the service manager.
 
 use crate::api::cgi::CgiParams;
 use crate::client::{Client, Unwatched, Watch};
+use crate::server::manager::ServiceManager;
 use crate::server::signals::Signals;
 use fastcgi::{DisconnectGuard, Options, Request, Role, Server};
 use std::io::{self, BufRead, Read, Write};
@@ -24,6 +25,7 @@ impl<F: Fn(&CgiParams, &mut dyn Client) -> bool + Send + Sync + 'static> Handler
 pub fn serve(
     listener: BorrowedFd<'_>,
     signals: &Signals,
+    manager: &ServiceManager,
     options: Options,
     drain: Duration,
     reload: impl Fn(),
@@ -32,15 +34,21 @@ pub fn serve(
     let body_limit = options.request_timeout;
     let roles = RoleNotices::default();
     let server = Server::new(options, move |request| handle(request, body_limit, &roles, &handler));
-    let wakers = [signals.stop.as_fd(), signals.reload.as_fd()];
+    let mut wakers = vec![signals.stop.as_fd(), signals.reload.as_fd()];
+    wakers.extend(manager.timer());
     let mut reload_error = None;
     server.serve(listener, &wakers, |index| {
-        if index == 0 {
-            return ControlFlow::Break(());
+        match index {
+            0 => return ControlFlow::Break(()),
+            1 => (),
+            _ => {
+                manager.tick();
+                return ControlFlow::Continue(());
+            }
         }
         match (&signals.reload).read_exact(&mut [0]) {
             Ok(()) => {
-                reload();
+                manager.reloading(&reload);
                 ControlFlow::Continue(())
             }
             Err(error) => {
@@ -52,6 +60,7 @@ pub fn serve(
     if let Some(error) = reload_error {
         return Err(error);
     }
+    manager.stopping();
     let unfinished = server.shut_down(listener, drain);
     if unfinished > 0 {
         let limit = drain.as_millis();
@@ -134,6 +143,10 @@ impl Client for Response<'_> {
         }
         self.written = self.written.saturating_add(sent);
         Ok(sent)
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        self.request.stdout().try_flush().map(|_| ())
     }
 
     fn on_disconnect(&self, action: Box<dyn FnOnce() + Send>) -> Box<dyn Watch> {

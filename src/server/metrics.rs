@@ -193,6 +193,7 @@ mod tests {
             status,
             entries: 0,
             error: None,
+            token: None,
             completion,
             elapsed: Duration::from_millis(milliseconds),
         }

@@ -3,6 +3,8 @@
 pub mod cgi;
 pub mod fastcgi;
 pub mod listen;
+pub mod log_format;
+pub mod manager;
 pub mod metrics;
 pub mod root_token;
 pub mod signals;

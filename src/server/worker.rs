@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::database::{Connector, Pool};
 use crate::server::fastcgi;
+use crate::server::manager::ServiceManager;
 use crate::server::metrics::{self, Metrics};
 use crate::server::root_token::RootTokenFile;
 use crate::server::signals::Signals;
@@ -19,6 +20,7 @@ use std::time::Instant;
 /// Serves the requests of a listening socket until a signal stops it.
 pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> io::Result<()> {
     let signals = Signals::register()?;
+    let manager = ServiceManager::from_env()?;
     let pool = Pool::new(&config.database, connector);
     let root_token = Arc::new(RootTokenFile::new(config.root_token_file.clone()));
     root_token.token(); // logs a problem at the start
@@ -27,7 +29,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
         move || root_token.reload()
     };
     let spool = Spool::new(config.spool_dir.clone(), config.spool_max_bytes);
-    let prefix = config.prefix.clone();
+    let (prefix, open_range) = (config.prefix.clone(), config.open_range);
     let (started, metrics) = (Instant::now(), Metrics::default());
     log::info!(target: "callstats", "callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
     let handler = move |params: &CgiParams, client: &mut dyn Client| {
@@ -35,13 +37,14 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
             let response = metrics::response(params, &metrics, pool.state(), started.elapsed());
             return client.write_all(&response).is_ok();
         }
-        let context = Context { prefix: &prefix, root_token: root_token.token(), store: &pool, scratch: &spool };
+        let root_token = root_token.token();
+        let context = Context { prefix: &prefix, open_range, root_token, store: &pool, scratch: &spool };
         let outcome = answer::answer(&context, params, client);
         log::log!(target: "callstats", outcome.log_level(), "{}", outcome.log_line());
         metrics.count(&outcome);
         outcome.completion == Completion::Complete
     };
-    fastcgi::serve(listener, &signals, config.transport.clone(), config.drain, reload, handler)?;
+    fastcgi::serve(listener, &signals, &manager, config.transport.clone(), config.drain, reload, handler)?;
     log::info!(target: "callstats", "stopped");
     Ok(())
 }

@@ -65,7 +65,8 @@ def test_refused_requests_get_the_documented_form(apache):
             assert status >= 400, name
             assert (status, told) == expected.get(name, (status, told)), name
         else:
-            assert name == "HTTP/3.0", name
+            # An old version has no header; a body that Apache passes on is waited for.
+            assert name in ("HTTP/3.0", "large body"), name
     for name, request in UNREADABLE.items():
         answer = apache.raw(request.encode())
         if answer.startswith(b"HTTP/"):

@@ -1,5 +1,5 @@
-"""Where the web server starts the worker as www-data: what its file says of PostgreSQL and of the root token, typed as it
-stands, with Debian's own PostgreSQL."""
+"""Where the web server starts the worker as www-data: what its file says of PostgreSQL and of the root token, typed as
+it stands, with Debian's own PostgreSQL."""
 import pytest
 
 from ..support.overlay import printed

@@ -1,5 +1,9 @@
 """The package under a real systemd: its socket outlives whatever happens to the worker."""
+import concurrent.futures
+import threading
 import time
+
+import pytest
 
 from ..support import fastcgi
 from ..support.overlay import printed
@@ -28,6 +32,11 @@ def timed(machine, command):
     return time.monotonic() - began
 
 
+def journal(machine, *options):
+    """The messages of the service, and nothing else of their lines."""
+    return machine.run(["journalctl", "--unit=callstats.service", "--output=cat", "--no-pager", *options])
+
+
 def socket_age(machine):
     return show(machine, "callstats.socket", "ActiveEnterTimestampMonotonic")
 
@@ -36,15 +45,93 @@ def test_first_answer_reload_and_restart(installed):
     since = socket_age(installed)
     answer = ask(installed)
     assert answer.status == 200 and answer.body.startswith(b'[{"date":"20260303"')
+    assert show(installed, "callstats.service", "Type") == "notify"
     pid = show(installed, "callstats.service", "MainPID")
+    lines = journal(installed).count("reloaded the root token file")
     seconds = [timed(installed, "systemctl reload callstats")]
-    wait_until(lambda: "reloaded the root token file" in installed.run("journalctl -u callstats"), what="SIGHUP is logged")
+    wait_until(lambda: journal(installed).count("reloaded the root token file") == lines + 1, what="SIGHUP is logged")
     assert show(installed, "callstats.service", "MainPID") == pid
+    wait_until(lambda: show(installed, "callstats.service", "ActiveState") == "active", what="the reload is over")
     seconds.append(timed(installed, "systemctl restart callstats"))
     print(f"reload {seconds[0]:.2f} s, restart {seconds[1]:.2f} s")
     assert max(seconds) < 1
+    # It is ready as soon as that command returns.
+    assert show(installed, "callstats.service", "SubState") == "running"
     assert ask(installed).status == 200
     assert socket_age(installed) == since
+
+
+def test_a_restart_returns_when_connections_are_accepted(installed):
+    for _ in range(3):
+        installed.run("systemctl restart callstats")
+        pid = show(installed, "callstats.service", "MainPID")
+        assert installed.path(f"/proc/{pid}/comm").read_text() == "callstats\n"
+        assert f"callstats {version(installed)} serves /stats/" in journal(installed, f"_PID={pid}")
+
+
+def version(machine):
+    return machine.run("callstats --version").split()[1]
+
+
+def test_the_journal_has_priorities(installed):
+    assert ask(installed).status == 200
+    # A token file that cannot be read is a warning or an error.
+    token = installed.path("/etc/callstats/root-token")
+    right = token.read_text()
+    token.write_text("")
+    installed.run("systemctl reload callstats")
+    wait_until(lambda: "root token" in journal(installed, "--priority=warning"), what="the warning is in the journal")
+    token.write_text(right)
+    installed.run("systemctl reload callstats")
+    wait_until(lambda: ask(installed).status == 200)
+    warnings, everything = journal(installed, "--priority=warning"), journal(installed)
+    assert "GET /stats/acme" in everything and "GET /stats/acme" not in warnings
+    assert "reloaded the root token file" not in warnings
+    # systemd has the time and the level of each line, so they are not in its text.
+    for line in everything.splitlines():
+        assert not any(level in line for level in ("INFO", "WARN", "ERROR")) and not line.startswith(("[", "<")), line
+
+
+def test_a_worker_that_hangs_is_started_again(installed):
+    installed.write("/etc/systemd/system/callstats.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+    installed.run("systemctl daemon-reload && systemctl restart callstats")
+    try:
+        since = socket_age(installed)
+        pid = show(installed, "callstats.service", "MainPID")
+        assert ask(installed).status == 200
+        # It lives as long as it is well.
+        fed = show(installed, "callstats.service", "WatchdogTimestampMonotonic")
+        wait_until(lambda: int(show(installed, "callstats.service", "WatchdogTimestampMonotonic"))
+                   > int(fed) + 3_000_000, 20, "the watchdog is fed")
+        assert show(installed, "callstats.service", "MainPID") == pid
+        installed.run(["kill", "-STOP", pid])
+        answer = ask(installed, timeout=40)  # it waits at the socket, and loses nothing
+        assert answer.status == 200
+        assert show(installed, "callstats.service", "MainPID") != pid
+        assert "Watchdog timeout" in installed.run("journalctl --no-pager -u callstats.service")
+        assert socket_age(installed) == since
+    finally:
+        installed.path("/etc/systemd/system/callstats.service.d/watchdog.conf").unlink()
+        installed.run("systemctl daemon-reload && systemctl restart callstats")
+
+
+def test_it_sleeps_between_requests(installed):
+    assert ask(installed).status == 200
+    pid = show(installed, "callstats.service", "MainPID")
+    assert show(installed, "callstats.service", "WatchdogUSec") == "1min"
+
+    def switches():
+        tasks = installed.path(f"/proc/{pid}/task").iterdir()
+        lines = [line for task in tasks for line in (task / "status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+    state = {"last": switches(), "at": time.monotonic()}
+
+    def rested():
+        if switches() > state["last"] + 1:
+            state.update(last=switches(), at=time.monotonic())
+        return time.monotonic() - state["at"] >= 10
+    wait_until(rested, 60, "ten seconds with a single wake-up")
 
 
 def test_it_survives_a_kill(installed):
@@ -64,7 +151,14 @@ def test_a_wrong_setting_leaves_the_socket_alone(installed):
     env = installed.path("/etc/callstats/callstats.env")
     right = env.read_text()
     env.write_text(right + "CALLSTATS_DB_CONNECTIONS=many\n")
-    installed.try_run("systemctl restart callstats")
+    began = time.monotonic()
+    done = installed.try_run("systemctl restart callstats")
+    print(f"a restart with a wrong setting failed after {time.monotonic() - began:.2f} s")
+    assert done.returncode != 0 and "callstats.service failed" in done.stderr
+    assert time.monotonic() - began < 3
+    status = installed.try_run("systemctl status callstats").stdout
+    assert "CALLSTATS_DB_CONNECTIONS" in status and "78" in status
+    assert "CALLSTATS_DB_CONNECTIONS" in journal(installed, "--priority=err")
     # Clients wait, and each start fails.
     waiting = [fastcgi.Connection(str(installed.path(SOCKET))) for _ in range(20)]
     ends = "journalctl -u callstats | grep -c 'status=78'"
@@ -85,15 +179,92 @@ def test_a_wrong_setting_leaves_the_socket_alone(installed):
     assert socket_age(installed) == since
 
 
-def test_an_upgrade_keeps_the_socket(installed, newer_package):
+class Load:
+    """Requests without a pause, until `stop`: four at a time, each by a connection of its own."""
+
+    def __init__(self, machine):
+        self.machine, self.ended, self.statuses = machine, threading.Event(), []
+        self.pool = concurrent.futures.ThreadPoolExecutor(4)
+        self.tasks = [self.pool.submit(self.run) for _ in range(4)]
+
+    def run(self):
+        while not self.ended.is_set():
+            self.statuses.append(ask(self.machine).status)
+
+    def stop(self):
+        """All statuses; an error of a connection is raised."""
+        self.ended.set()
+        for task in self.tasks:
+            task.result()
+        return self.statuses
+
+
+def test_an_upgrade_under_load_loses_nothing(installed, newer_package):
     since = socket_age(installed)
     assert ask(installed).status == 200
     pid = show(installed, "callstats.service", "MainPID")
     installed.install(newer_package, "/root/newer.deb")
+    load = Load(installed)
+    wait_until(lambda: len(load.statuses) > 20)
     installed.run("dpkg -i /root/newer.deb")
-    assert socket_age(installed) == since
     assert show(installed, "callstats.service", "MainPID") != pid, "the new executable runs"
+    seen = len(load.statuses)
+    wait_until(lambda: len(load.statuses) > seen + 20)
+    statuses = load.stop()
+    print(f"an upgrade during {len(statuses)} requests")
+    assert set(statuses) == {200}
+    assert socket_age(installed) == since
+
+
+def test_restarts_under_load_lose_nothing(installed):
+    load = Load(installed)
+    for _ in range(3):
+        seen = len(load.statuses)
+        wait_until(lambda seen=seen: len(load.statuses) > seen + 20)
+        installed.run("systemctl reload callstats")
+        installed.run("systemctl restart callstats")
+    assert set(load.stop()) == {200}
+
+
+def test_timers_run(installed):
+    for timer in ("callstats-compact", "callstats-partitions"):
+        installed.run(f"systemctl enable --now {timer}.timer")
+        assert show(installed, f"{timer}.timer", "ActiveState") == "active"
+        assert show(installed, f"{timer}.timer", "NextElapseUSecRealtime")
+    for script in ("partitions", "rollup"):
+        installed.run(f"runuser -u postgres -- psql -X -q -v ON_ERROR_STOP=1 -d calls "
+                      f"-f /usr/share/callstats/{script}.sql")
+    for unit in ("callstats-compact", "callstats-partitions"):
+        installed.run(f"systemctl start {unit}.service")
+        assert show(installed, f"{unit}.service", "Result") == "success"
     assert ask(installed).status == 200
+
+
+@pytest.mark.parametrize("name", ["compact", "partitions"])
+def test_timers_run_without_a_local_user_postgres(installed, name):
+    """With the drop-in that the unit prints, and this site's values."""
+    lines = (PROJECT / "deploy" / "systemd" / f"callstats-{name}.service").read_text().splitlines()
+    drop_in = "".join(line.removeprefix("#     ") + "\n" for line in lines if line.startswith("#     "))
+    values = {"PGHOST=db.example": "PGHOST=127.0.0.1"}
+    for printed_value, own in values.items():
+        assert printed_value in drop_in
+        drop_in = drop_in.replace(printed_value, own)
+    installed.run("""runuser -u postgres -- psql -X -q -v ON_ERROR_STOP=1 -d calls
+        -c "drop role if exists callstats_owner"
+        -c "create role callstats_owner login superuser password 'secret'"
+    """.replace("\n", " "))
+    installed.write("/etc/callstats/pgpass", "*:*:*:*:secret\n", 0o600)
+    installed.run("chown callstats_worker /etc/callstats/pgpass")
+    file = f"/etc/systemd/system/callstats-{name}.service.d/override.conf"
+    installed.write(file, drop_in)
+    installed.run("systemctl daemon-reload")
+    try:
+        installed.run(f"systemctl start callstats-{name}.service")
+        assert show(installed, f"callstats-{name}.service", "User") == "callstats_worker"
+        assert show(installed, f"callstats-{name}.service", "Result") == "success"
+    finally:
+        installed.path(file).unlink()
+        installed.run("systemctl daemon-reload")
 
 
 def test_credentials_as_the_file_says(installed):

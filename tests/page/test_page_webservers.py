@@ -1,12 +1,14 @@
-"""The page behind real web servers that are configured as docs/page.md prints."""
+"""The page behind the shipped files of the web servers."""
 
-import http.client
+import concurrent.futures
 
 import pytest
 
+from tests.deploy.errors import check_form
 from tests.support.browser import Page
-from tests.support.page_site import ApacheSite, LighttpdSite, PageSite
 from tests.support.processes import PROJECT
+from tests.support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, WithPage
+from tests.support.worker import ROOT_TOKEN
 
 TYPES = {
     "": "text/html",
@@ -16,26 +18,37 @@ TYPES = {
     "icon.svg": "image/svg+xml",
     "chart.min.js": "text/javascript",
 }
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 
 
-@pytest.fixture(params=[PageSite, ApacheSite, LighttpdSite], ids=["nginx", "apache", "lighttpd"])
-def site(request, start):
-    return start(request.param)
+class LighttpdAlone(Lighttpd):
+    """For a server that serves nothing else."""
 
 
-def ask(site, path):
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
-    connection.request("GET", path)
-    response = connection.getresponse()
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    body = response.read()
-    connection.close()
-    return response.status, headers, body
+class LighttpdBeside(Lighttpd):
+    """Without the lines for a server that serves nothing else."""
+
+    def type(self, *commands):
+        super().type(*(command for command in commands if "#alone#" not in command))
+
+
+KINDS = [Nginx, Apache, ApacheFcgid, ApacheCgid, LighttpdAlone, LighttpdBeside]
+
+
+def start_kind(kind, worker):
+    return kind(worker.socket if issubclass(kind, (Nginx, Apache)) else worker.environment)
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
+def site(request, replay_worker):
+    server = start_kind(type(request.param.__name__, (WithPage, request.param), {}), replay_worker)
+    yield server
+    server.stop()
 
 
 def test_files_have_their_types_and_headers(site):
     for name, kind in TYPES.items():
-        status, headers, body = ask(site, f"/callstats/{name}")
+        status, headers, body = site.ask("GET", f"/callstats/{name}")
         assert status == 200 and headers["content-type"].split(";")[0] == kind, name
         assert body == (PROJECT / "deploy" / "page" / (name or "index.html")).read_bytes()
         assert headers["content-security-policy"].startswith("default-src 'self'")
@@ -45,8 +58,9 @@ def test_files_have_their_types_and_headers(site):
 
 
 def test_the_folder_is_reached_without_its_slash(site):
-    status, headers, _ = ask(site, "/callstats")
-    assert status == 301 and headers["location"].endswith("/callstats/")
+    for path in ("/callstats", "/callstats?company=acme"):
+        status, headers, _ = site.ask("GET", path)
+        assert status == 301 and headers["location"].partition("?")[0].endswith("/callstats/")
 
 
 def test_nothing_else_is_served(site):
@@ -56,8 +70,16 @@ def test_nothing_else_is_served(site):
         "/callstats/nothing.js",
         "/callstats../nginx.conf",
         "/callstats.conf",
+        "/callstats/%2e%2e/schema.sql",
     ):
-        assert ask(site, path)[0] in (400, 403, 404), path
+        assert site.ask("GET", path)[0] in (400, 403, 404), path
+
+
+def test_the_api_beside_it_keeps_its_headers(site):
+    status, headers, body = site.ask("GET", DAY)
+    assert status == 200 and body.startswith(b'[{"date":"20260303"')
+    assert headers["content-security-policy"] == "default-src 'none'"
+    assert headers["cache-control"] == "private, no-store"
 
 
 def test_the_browser_opens_it(browser, site):
@@ -66,3 +88,35 @@ def test_the_browser_opens_it(browser, site):
     assert page.shows("#welcome")
     assert page.run("return typeof Chart") == "function"
     assert not page.messages()
+
+
+def test_no_token_in_the_address_reaches_a_log(site):
+    site.ask("GET", f"/callstats/?token={ROOT_TOKEN}")
+    site.ask("GET", f"/callstats/token={ROOT_TOKEN}")
+    assert site.ask("GET", "/callstats/")[0] == 200
+    assert ROOT_TOKEN not in site.logs()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_without_the_page_the_api_answers(kind, replay_worker, start):
+    server = start(start_kind, kind, replay_worker)
+    assert server.ask("GET", DAY)[0] == 200
+    for path in ("/callstats/", "/callstats/page.js"):
+        status, headers, body = server.ask("GET", path)
+        assert status == 404
+        if kind in (Nginx, Apache, ApacheFcgid, ApacheCgid):
+            assert check_form(status, headers, body)["error"] == "Not found."
+
+
+def test_the_limits_of_nginx_do_not_count_the_page(replay_worker, start):
+    site = start(type("Site", (WithPage, Nginx), {}), replay_worker.socket)
+
+    def statuses(path, count):
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            return {pool.submit(site.ask, "GET", path) for _ in range(count)}
+
+    page = [one.result()[0] for one in statuses("/callstats/page.css", 1500)]
+    assert set(page) == {200}
+    api = [one.result()[0] for one in statuses("/stats/acme/support", 1500)]
+    assert 429 in api and set(api) == {401, 429}, "the limits count the API"
+    assert site.ask("GET", "/callstats/page.css")[0] == 200

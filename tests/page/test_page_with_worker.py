@@ -10,9 +10,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Page
-from tests.support.page_site import PageSite
 from tests.support.processes import wait_until
-from tests.support.webservers import Nginx
+from tests.support.webservers import Nginx, WithPage
 from tests.support.worker import ROOT_TOKEN, Worker
 
 from . import expected
@@ -29,6 +28,10 @@ def literal(text):
         if text is None
         else text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
     )
+
+
+class PageSite(WithPage, Nginx):
+    """nginx.conf.example, with the page."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def worker(cluster, calls):
 
 @pytest.fixture
 def site(worker, start):
-    return start(PageSite, start(Nginx, worker.socket).url)
+    return start(PageSite, worker.socket)
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def test_a_token_that_ends_meanwhile_is_asked_for_again(browser, database, start
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support')""")
     worker = start(Worker, database.url)
-    page = Page(browser, start(PageSite, start(Nginx, worker.socket).url).url)
+    page = Page(browser, start(PageSite, worker.socket).url)
     page.open(ROOT_TOKEN, **ACME, range="20260302-20260308").figures()
     worker.root_token_file.write_text("another-root-token\n")
     wait_until(lambda: worker.get("/stats/acme/support").status == 401, what="the token ended")
@@ -169,7 +172,7 @@ def test_a_stream_that_breaks_is_never_shown(browser, database, start):
         from generate_series(0, 364) day, generate_series(1, 20) folder, generate_series(1, 20) agent;
         analyze callstats.call""")
     worker = start(Worker, database.url)
-    page = Page(browser, start(PageSite, start(Nginx, worker.socket).url).url)
+    page = Page(browser, start(PageSite, worker.socket).url)
     state = {**ACME, "range": "20250101-20251231", "interval": "day"}
     page.open(ROOT_TOKEN, **state).figures()
     # The last calls of the year cannot be read any more: the answer ends after its first months went out.
@@ -192,7 +195,7 @@ def test_today_is_the_organizations(browser, database, start):
         insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
         select 1, 1, (now() at time zone '{zone}')::date - back, 1000 from unnest(array[0, 0, 6, 7]) back""")
     worker = start(Worker, database.url)
-    page = Page(browser, start(PageSite, start(Nginx, worker.socket).url).url)
+    page = Page(browser, start(PageSite, worker.socket).url)
     browser.command("Emulation.setTimezoneOverride", timezoneId=here)
     try:
         for name, calls in (("today", 2), ("7d", 3)):
@@ -216,7 +219,7 @@ def test_a_year_is_on_the_screen_in_two_seconds(browser, database, start, interv
              generate_series(1, 50) agent, generate_series(0, 9) n;
         analyze callstats.call""")
     worker = start(Worker, database.url)
-    page = Page(browser, start(PageSite, start(Nginx, worker.socket).url).url)
+    page = Page(browser, start(PageSite, worker.socket).url)
     state = {"range": "20250101-20251231", "interval": interval}
     took = fastest_of_three(page, ROOT_TOKEN, **state)
     print(f"a year of 182,500 calls, 20 folders and 50 agents, by {interval}: {took:.0f} ms")

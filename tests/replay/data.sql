@@ -14,6 +14,8 @@ insert into callstats.organization (id, company_id, short_name, time_zone) value
     (6, 1, 'rounding', 'UTC'),
     (7, 3, 'support', 'UTC');
 
+-- A name from before control characters were refused.
+alter table callstats.folder drop constraint if exists folder_name_has_no_control_character;
 insert into callstats.folder (id, organization_id, name) values
     (1, 1, 'Sales'), (2, 1, 'Billing'), (3, 1, 'sales'), (4, 1, 'a/b'), (5, 1, 'a+b'), (6, 1, 'a b'),
     (7, 1, '50% off?'), (8, 1, 'Zürich'), (9, 1, '電話'), (10, 1, '.'), (11, 1, 'unused'), (12, 1, 'a'),

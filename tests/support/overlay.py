@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import os
 import pathlib
-import shlex
 import shutil
 import signal
 import socket
@@ -203,7 +202,8 @@ class Booted(Machine):
         # The control group is the kernel's, not the namespace's: remove it and those below.
         script = ('mount -t cgroup2 cgroup2 "$1" && find "$1/$2" -depth -type d -exec rmdir {} +; umount "$1"')
         with tempfile.TemporaryDirectory() as folder:
-            command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "clean", folder, self.init]
+            command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "clean", folder,
+                       self.init]
             subprocess.run(command, capture_output=True)
 
 
@@ -267,7 +267,3 @@ def printed(file, prefix="#     "):
             lines.append(line.removeprefix(prefix))
     assert lines, f"{file} prints no commands"
     return lines
-
-
-def quoted(words):
-    return " ".join(shlex.quote(str(word)) for word in words)

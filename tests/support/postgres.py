@@ -3,6 +3,7 @@ import contextlib
 import glob
 import io
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from .processes import PROJECT, Folder, Process, as_user, wait_until
 
 
 def programs():
-    """The folder of the newest server that is installed."""
+    """The folder of the server that `tests/run --postgres` chose, or of the newest one that is installed."""
+    if chosen := os.environ.get("CALLSTATS_TEST_POSTGRES"):
+        return chosen
     found = glob.glob("/usr/lib/postgresql/*/bin/initdb")
     newest = max(found, key=lambda path: int(re.search(r"/(\d+)/", path)[1]))
     return newest.removesuffix("/initdb")
@@ -109,11 +112,24 @@ class Database:
     def value(self, statement, *parameters):
         return self.query(statement, *parameters)[0][0]
 
-    def script(self, path):
-        """Runs a file as an operator does."""
-        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path, "-p", self.cluster.port, "-U", "owner", "-d", self.name]
-        text = path.read_text()
-        subprocess.run([str(word) for word in command], input=text, text=True, check=True, capture_output=True)
+    def psql(self, *arguments, user="owner", **options):
+        """Runs psql as an operator does; returns its exit code and all that it printed."""
+        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.cluster.folder.path,
+                   "-p", self.cluster.port, "-U", user, "-d", self.name, *arguments]
+        done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False, **options)
+        return done.returncode, done.stdout
+
+    def script(self, path, user="owner"):
+        """Runs a file that must succeed."""
+        code, output = self.psql(user=user, input=path.read_text())
+        assert code == 0, f"{path.name}: {output}"
+
+    def refused(self, path, user="owner"):
+        """Runs a file that must stop; returns what it printed."""
+        code, output = self.psql(user=user, input=path.read_text())
+        assert code == 3, f"{path.name}: {output}"
+        return output
 
     def copy(self, table_and_columns, lines):
         """COPY of text lines."""

@@ -5,7 +5,7 @@ import http.client
 import os
 import pathlib
 import pwd
-import urllib.parse
+import re
 
 from .overlay import Machine, printed
 from .processes import CALLSTATS, PROJECT, wait_until
@@ -100,6 +100,17 @@ class WebServer:
 
     def stop(self):
         self.machine.stop()
+
+
+class WithPage:
+    """The page is installed as docs/page.md says, but for the package that tests/run has installed."""
+
+    def prepare(self):
+        super().prepare()
+        text = (PROJECT / "docs" / "page.md").read_text()
+        lines = re.findall(r"^    (sudo .*)$", text, re.MULTILINE)
+        assert [line.split()[1] for line in lines] == ["apt", "mkdir", "cp"]
+        self.type(*lines[1:])
 
 
 class InFrontOfWorker:
@@ -221,7 +232,3 @@ class Lighttpd(StartsWorker, WebServer):
 
     def start(self):
         self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")
-
-
-def quote(text):
-    return urllib.parse.quote(text, safe="")

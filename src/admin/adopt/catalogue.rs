@@ -1,9 +1,10 @@
 //! What the database knows of a mapping: the types of its expressions and the columns that they read. Touches the
 //! database; nothing of it remains, because the caller rolls back to a savepoint.
 
-use crate::admin::adopt::mapping::{Error, Mapping};
+use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::sql;
 use crate::admin::adopt::types::{Column, Resolved, resolve};
+use crate::admin::error::Error;
 use crate::database::describe;
 use postgres::Transaction;
 
@@ -107,10 +108,13 @@ fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option
     if !relation.trim().chars().all(is_name) {
         return Ok(None);
     }
+    // Only this is looked up by the search path of the operator.
+    transaction.batch_execute("set local search_path to default").map_err(failed)?;
     let row = transaction
         .query_opt(
-            "select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_catalog.pg_class c
-             join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
+            "select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+             where c.oid operator(pg_catalog.=) pg_catalog.to_regclass($1)",
             &[&relation.trim()],
         )
         .map_err(failed)?;

@@ -2,60 +2,41 @@
 //! happens, or nothing; `try` rolls everything back.
 
 use crate::admin::adopt::catalogue::{Found, Used, failed, look_up};
-use crate::admin::adopt::connect::connect;
-use crate::admin::adopt::mapping::{Error, Mapping};
+use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::adopt::{report, sql};
+use crate::admin::connect::connect;
+use crate::admin::error::Error;
+use crate::cli::{AdoptCommand, MappingArguments};
 use postgres::{Client, Transaction};
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The file without its own transaction, because it runs inside ours.
 const OBJECTS: &str = include_str!("../../../deploy/adopt.sql");
 
-/// What to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    Try {
-        file: Option<PathBuf>,
-        options: Vec<(String, String)>,
-    },
-    On {
-        file: Option<PathBuf>,
-        options: Vec<(String, String)>,
-    },
-    /// None: all mappings.
-    Off {
-        name: Option<String>,
-    },
-    Status,
-    Sync {
-        full: bool,
-    },
-}
-
 /// Does it. The lines that say what was done go to `out`.
-pub fn run(action: &Action, database: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
+pub fn run(action: &AdoptCommand, database: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
     let mut text = String::new();
     let done = act(action, database, &mut text);
     out.write_all(text.as_bytes()).map_err(|error| Error::new(format!("cannot write the report: {error}"), ""))?;
     done
 }
 
-fn act(action: &Action, database: Option<&str>, out: &mut String) -> Result<(), Error> {
+fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Result<(), Error> {
     let mapping = match action {
-        Action::Try { file, options } | Action::On { file, options } => Some(read(file.as_deref(), options)?),
+        AdoptCommand::Try { mapping } | AdoptCommand::On { mapping } => Some(read(mapping)?),
         _ => None,
     };
     let mut client = connect(database)?;
     require_schema(&mut client)?;
     // A plan of a function is compiled for longer than it runs.
     client.batch_execute("set jit = off; set client_min_messages = warning").map_err(failed)?;
-    let mut transaction = client.transaction().map_err(failed)?;
+    let mut transaction = crate::admin::transaction(&mut client)?;
     transaction.batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))").map_err(failed)?;
     match (action, mapping) {
-        (Action::Try { .. }, Some(mapping)) => {
+        (AdoptCommand::Try { .. }, Some(mapping)) => {
             install(&mut transaction)?;
             let found = look_up(&mut transaction, mapping)?;
             report::found(&mut transaction, &found, out)?;
@@ -67,7 +48,7 @@ fn act(action: &Action, database: Option<&str>, out: &mut String) -> Result<(), 
                 writeln!(out, "Nothing was changed. `callstats adopt on` with the same arguments adopts the table.");
             Ok(())
         }
-        (Action::On { .. }, Some(mapping)) => {
+        (AdoptCommand::On { .. }, Some(mapping)) => {
             install(&mut transaction)?;
             remove_old_scripts(&mut transaction, out)?;
             let found = look_up(&mut transaction, mapping)?;
@@ -84,14 +65,15 @@ fn act(action: &Action, database: Option<&str>, out: &mut String) -> Result<(), 
             );
             Ok(())
         }
-        (Action::Off { name }, _) => off(transaction, name.as_deref(), out),
-        (Action::Status, _) => report::status(&mut transaction, out),
-        (Action::Sync { full }, _) => sync(transaction, *full, out),
-        (Action::Try { .. } | Action::On { .. }, None) => Err(Error::new("no mapping was read", "")),
+        (AdoptCommand::Off { name }, _) => off(transaction, name.as_deref(), out),
+        (AdoptCommand::Status, _) => report::status(&mut transaction, out),
+        (AdoptCommand::Sync { full }, _) => sync(transaction, *full, out),
+        (AdoptCommand::Try { .. } | AdoptCommand::On { .. }, None) => Err(Error::new("no mapping was read", "")),
     }
 }
 
-fn read(file: Option<&Path>, options: &[(String, String)]) -> Result<Mapping, Error> {
+fn read(MappingArguments { file, options }: &MappingArguments) -> Result<Mapping, Error> {
+    let file = file.as_deref();
     let text = file.map(std::fs::read_to_string).transpose().map_err(|error| {
         Error::new(
             format!("cannot read the mapping {}: {error}", file.unwrap_or(Path::new("")).display()),
@@ -106,14 +88,13 @@ fn require_schema(client: &mut Client) -> Result<(), Error> {
     if row.try_get(0).map_err(failed)? {
         return Ok(());
     }
-    Err(Error::new("the schema callstats does not exist in this database", crate::admin::installed::psql("schema.sql")))
+    Err(Error::new("the schema callstats does not exist in this database", "callstats schema install"))
 }
 
 fn install(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     let body = OBJECTS.split_once("\nbegin;\n").map_or(OBJECTS, |(_, body)| body);
     let body = body.rsplit_once("\ncommit;").map_or(body, |(body, _)| body);
-    transaction.batch_execute(body).map_err(failed)?;
-    transaction.batch_execute("set local search_path to default").map_err(failed)
+    transaction.batch_execute(body).map_err(failed)
 }
 
 /// Whether `adopt on` was ever used here.
@@ -215,7 +196,9 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     } else {
         sql::calls_between(&sources)
     };
-    transaction.batch_execute(&text).map_err(failed)
+    transaction.batch_execute(&text).map_err(failed)?;
+    transaction.execute("select callstats.give_to_owner()", &[]).map_err(failed)?;
+    Ok(())
 }
 
 fn create_names(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<[u64; 3], Error> {

@@ -1,44 +1,10 @@
 //! A mapping: which table, and an SQL expression for each thing that a call has. Read from a preset, a TOML file and
 //! options, later ones first. Pure.
 
+use crate::admin::error::Error;
+use crate::cli::MAPPING_KEYS as KEYS;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-
-/// A message and, where there is something to do, a hint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    pub message: String,
-    pub hint: String,
-}
-
-impl Error {
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
-    }
-}
-
-/// The keys of a mapping and what each is.
-pub const KEYS: [(&str, &str); 19] = [
-    ("name", "of the mapping; default: the preset's, else \"calls\""),
-    ("preset", "asterisk, asterisk-start, flat, freeswitch, fusionpbx"),
-    ("relation", "schema.table, a join or a sub-select"),
-    ("call", "rows with equal values are one call"),
-    ("leg_order", "the first row by it gives company, organization and folder"),
-    ("company", "expression"),
-    ("organization", "expression"),
-    ("folder", "expression"),
-    ("agent", "expression"),
-    ("start", "expression: a timestamp, a date, seconds or milliseconds since 1970, or text with start_pattern"),
-    ("duration", "expression: a number with unit, an interval, a time, or text with unit"),
-    ("filter", "condition of the rows that count"),
-    ("time_zone", "of starts without a zone, and of new organizations"),
-    ("span", "the longest time from the first to the last row of a call; default 4 hours"),
-    ("start_unit", "s or ms, for numbers"),
-    ("start_pattern", "of YYYY MM DD HH24 MI SS MS, for text"),
-    ("unit", "of the duration: s, ms, days, or hms for text"),
-    ("trunks", "regular expression: peers of Asterisk that are no agents"),
-    ("about", "what counts as a call; printed by try"),
-];
 
 const PRESETS: [(&str, &str); 5] = [
     ("asterisk", include_str!("presets/asterisk.toml")),

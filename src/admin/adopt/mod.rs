@@ -4,11 +4,9 @@
 
 mod catalogue;
 mod command;
-mod connect;
 mod mapping;
 mod report;
 mod sql;
 mod types;
 
-pub use command::{Action, run};
-pub use mapping::KEYS;
+pub use command::run;

@@ -2,9 +2,9 @@
 
 use crate::admin::adopt::catalogue::{Found, failed};
 use crate::admin::adopt::command::is_installed;
-use crate::admin::adopt::mapping::Error;
 use crate::admin::adopt::sql::{self, REASONS};
 use crate::admin::adopt::types::{Resolved, literal};
+use crate::admin::error::Error;
 use crate::database::ADOPTED_ORGANIZATION_DAYS;
 use postgres::{SimpleQueryMessage, Transaction};
 use std::fmt::Write;
@@ -136,12 +136,13 @@ pub fn plans(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut Str
     transaction
         .batch_execute(&format!(
             "set local plan_cache_mode = force_generic_plan;
-             prepare callstats_try (int, date, date) as {ADOPTED_ORGANIZATION_DAYS}"
+             prepare callstats_try (int, date, date, int, int, int) as {ADOPTED_ORGANIZATION_DAYS}"
         ))
         .map_err(failed)?;
     let mut reads_all = false;
     for (name, days) in [("a day", 0), ("a month", 29), ("a year", 364)] {
-        let plan = explain(transaction, &format!("({organization}, date '{last}' - {days}, '{last}')"))?;
+        let plan =
+            explain(transaction, &format!("({organization}, date '{last}' - {days}, '{last}', null, null, null)"))?;
         let milliseconds = plan.pointer("/0/Execution Time").and_then(serde_json::Value::as_f64).unwrap_or_default();
         let mut scans = Vec::new();
         relations(&plan, &mut scans);

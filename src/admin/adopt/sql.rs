@@ -155,9 +155,14 @@ fn scan(source: &Resolved, relation: &str) -> String {
 /// With each mapping comes whether an index of its start serves.
 pub fn calls_between(sources: &[(Resolved, bool)]) -> String {
     let mut body = String::from(
-        "select $1, s.call_date, s.folder_id, s.agent_id collate \"C\", sum(s.calls)::bigint, \
+        "select $1, s.call_date, s.folder_id::int, s.agent_id collate \"C\", sum(s.calls)::bigint, \
          sum(s.duration_ms)::bigint\nfrom callstats.call_source s\n\
-         where s.organization_id = $1 and s.call_date between $2 and $3 group by 2, 3, 4",
+         where s.organization_id = $1 and s.call_date between $2 and $3 and s.folder_id is not null\n\
+         and s.calls between -9223372036854775807 and 9223372036854775807\n\
+         and s.duration_ms between -9223372036854775807 and 9223372036854775807\n\
+         group by 2, 3, 4\n\
+         having sum(s.calls) between -9223372036854775807 and 9223372036854775807\n\
+         and sum(s.duration_ms) between -9223372036854775807 and 9223372036854775807",
     );
     for (source, is_indexed) in sources {
         let relation = source.mapping.expression("relation");

@@ -1,7 +1,8 @@
 //! What the catalogue says about the types of a mapping's expressions, turned into conversions. Pure. Nothing here
 //! depends on the time zone or the date style of a session.
 
-use crate::admin::adopt::mapping::{Error, Mapping};
+use crate::admin::adopt::mapping::Mapping;
+use crate::admin::error::Error;
 
 /// The longest duration of a call, in milliseconds: that of callstats.call.
 const LONGEST_MS: &str = "2147483647";

@@ -1,5 +1,9 @@
 -- Each privilege that the current role lacks or should not have: a message and its fix.
-with needed(name) as (values ('company'), ('organization'), ('folder'), ('call_source'), ('schema_version'))
+with needed(name) as (
+    values ('company'), ('organization'), ('folder'), ('call_source'), ('schema_version')
+    union all
+    select 'company_token' where to_regclass('callstats.company_token') is not null -- since version 2 of the schema
+)
 select 'cannot read callstats.' || name as message,
        'grant select on callstats.' || name || ' to ' || quote_ident(current_user) as fix
 from needed

@@ -6,6 +6,7 @@
 -- not even from the time that this takes. Folder names are read only if the answer needs them, and up to 1,001 of them:
 -- folder_names.sql reads those of a larger organization row by row.
 select asker.id as token_company_id,
+       token.name as token_name,
        company.id is not null as company_is_visible,
        organization.id as organization_id,
        (now() at time zone organization.time_zone)::date as today,
@@ -18,9 +19,12 @@ select asker.id as token_company_id,
            array(select f.name from callstats.folder f where f.organization_id = organization.id
                  order by f.name collate "C" limit 1001)
        end as folder_names,
-       to_regprocedure('callstats.calls_between(integer, date, date)') is not null as is_adopted
+       to_regprocedure('callstats.calls_between(integer, date, date)') is not null as is_adopted,
+       false as is_superseded
 from (select) as always
-left join callstats.company asker on asker.token_sha256 = $1::bytea
+left join callstats.company_token token
+       on token.token_sha256 = $1::bytea and (token.expires_at is null or token.expires_at > now())
+left join callstats.company asker on asker.id = token.company_id
 left join callstats.company company
        on company.short_name = case when $2::boolean or asker.short_name = $3::text then $3::text end
 left join callstats.organization organization

@@ -1,0 +1,463 @@
+//! The arguments of each command, with their help. Pure. Manual pages and completions are made from this, too.
+
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Daily call statistics for each folder, over FastCGI or CGI.
+#[derive(Debug, Parser)]
+#[command(
+    name = "callstats",
+    disable_help_subcommand = true,
+    override_usage = "callstats                    FastCGI worker until SIGTERM, if standard input is a listening socket;
+                                    answers one CGI request, if GATEWAY_INTERFACE is set
+       callstats --listen ADDRESS   binds /path/to.sock or host:port, then FastCGI worker
+       callstats COMMAND ...        a command of the operator, see below
+       callstats --version | --help"
+)]
+pub struct Cli {
+    /// Binds /path/to.sock or host:port, then serves FastCGI
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+
+    /// Prints the version
+    #[arg(short = 'V', long, exclusive = true)]
+    pub version: bool,
+
+    /// Database of a command [default: DATABASE_URL, else as psql: PGHOST, ...]
+    #[arg(long, value_name = "URL", global = true)]
+    pub database: Option<String>,
+
+    #[command(subcommand)]
+    pub command: Option<OperatorCommand>,
+}
+
+/// What an operator types.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum OperatorCommand {
+    /// Verifies the installation
+    #[command(after_help = "\
+Example:
+  callstats check --env-file /etc/callstats/callstats.env
+
+Exit codes:
+  0  all checks passed, perhaps with warnings
+  1  a check failed
+  2  the arguments are wrong")]
+    Check {
+        /// One JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+        /// The variables of the worker [default: /etc/callstats/callstats.env, if DATABASE_URL is not set]
+        #[arg(long, value_name = "FILE")]
+        env_file: Option<PathBuf>,
+    },
+    /// Companies, organizations and folders
+    #[command(subcommand, disable_help_subcommand = true)]
+    Tenant(TenantCommand),
+    /// Tokens of companies
+    #[command(subcommand, disable_help_subcommand = true)]
+    Token(TokenCommand),
+    /// The schema in the database
+    #[command(subcommand, disable_help_subcommand = true)]
+    Schema(SchemaCommand),
+    /// Tables of calls that exist already, read in place
+    #[command(subcommand, disable_help_subcommand = true)]
+    Adopt(AdoptCommand),
+    /// Prints the completions of a shell
+    #[command(after_help = "\
+Example:
+  callstats completions bash > /etc/bash_completion.d/callstats
+
+Exit codes:
+  0  done
+  1  standard output cannot be written
+  2  the arguments are wrong")]
+    Completions { shell: Shell },
+    /// Writes the manual pages of the commands into a folder
+    #[command(
+        hide = true,
+        after_help = "\
+Example:
+  callstats manual deploy/man
+
+Exit codes:
+  0  done
+  1  the folder cannot be written
+  2  the arguments are wrong"
+    )]
+    Manual { folder: PathBuf },
+}
+
+/// A company, one of its organizations, or a folder of that.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct TenantName {
+    /// The company's short name
+    pub company: String,
+    /// The organization's short name
+    pub organization: Option<String>,
+    /// The folder's name
+    pub folder: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum TenantCommand {
+    /// Lists companies with their organizations and folders
+    #[command(after_help = "\
+Examples:
+  callstats tenant list
+  callstats tenant list --json
+
+Exit codes:
+  0  done
+  1  failed
+  2  the arguments are wrong")]
+    List {
+        /// One JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Adds a company, an organization or a folder, with those above it
+    #[command(after_help = "\
+What exists is kept, and reported; the time zone of an organization that exists is changed if one is given.
+
+Example:
+  callstats tenant add acme support Sales --time-zone Europe/Berlin
+
+Exit codes:
+  0  done
+  1  failed, and nothing was changed
+  2  the arguments are wrong")]
+    Add {
+        #[command(flatten)]
+        name: TenantName,
+        /// IANA name of the organization's time zone, in which its days begin and end [default: UTC]
+        #[arg(long, value_name = "ZONE", requires = "organization")]
+        time_zone: Option<String>,
+        /// One JSON object instead of a summary
+        #[arg(long)]
+        json: bool,
+    },
+    /// Renames a company, an organization or a folder
+    #[command(after_help = "\
+Examples:
+  callstats tenant rename acme --to acme-eu
+  callstats tenant rename acme support Sales --to 'Sales EU'
+
+Exit codes:
+  0  done
+  1  failed, and nothing was changed
+  2  the arguments are wrong")]
+    Rename {
+        #[command(flatten)]
+        name: TenantName,
+        /// The new name of the last one
+        #[arg(long, value_name = "NAME")]
+        to: String,
+        /// One JSON object instead of a summary
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deletes a company, an organization or a folder, with all that is in it
+    #[command(after_help = "\
+Refused while there are calls, unless --with-calls is given. That asks first.
+
+Examples:
+  callstats tenant delete acme support Sales
+  callstats tenant delete acme --with-calls
+
+Exit codes:
+  0  done
+  1  failed or refused, and nothing was changed
+  2  the arguments are wrong")]
+    Delete {
+        #[command(flatten)]
+        name: TenantName,
+        /// Deletes the calls, too
+        #[arg(long)]
+        with_calls: bool,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+        /// One JSON object instead of a summary
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum TokenCommand {
+    /// Creates a token for a company, and prints it, this once
+    #[command(after_help = "\
+Tokens count side by side. To rotate one without a gap: add another, let clients use it, revoke the first. The log of
+the worker names the token of each request.
+
+Examples:
+  callstats token add acme --name reports-2027
+  callstats token add acme --name trial --expires 2027-01-01
+
+Exit codes:
+  0  done
+  1  failed, and there is no new token
+  2  the arguments are wrong")]
+    Add {
+        /// The company's short name
+        company: String,
+        /// What to call the token, unique in the company
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// First day (UTC) or moment from which it does not count: 2027-01-01, 2027-01-01T12:00:00+01:00
+        #[arg(long, value_name = "DATE")]
+        expires: Option<String>,
+        /// One JSON object instead of the token alone
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the tokens of all companies, or of one, without their values
+    #[command(after_help = "\
+Examples:
+  callstats token list
+  callstats token list acme --json
+
+Exit codes:
+  0  done
+  1  failed
+  2  the arguments are wrong")]
+    List {
+        /// The company's short name
+        company: Option<String>,
+        /// One JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revokes a token, from the next request on
+    #[command(after_help = "\
+Example:
+  callstats token revoke acme reports-2026
+
+Exit codes:
+  0  done
+  1  failed, and the token still counts
+  2  the arguments are wrong")]
+    Revoke {
+        /// The company's short name
+        company: String,
+        /// The token's name
+        name: String,
+        /// One JSON object instead of a summary
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum AdoptCommand {
+    /// Shows what a mapping finds in a table, and how fast, and changes nothing
+    #[command(after_help = "\
+Examples:
+  callstats adopt try --preset fusionpbx
+  callstats adopt try --preset flat --relation public.cdr --time-zone Europe/Berlin
+
+Exit codes:
+  0  done
+  1  failed: the mapping does not fit
+  2  the arguments are wrong")]
+    Try {
+        #[command(flatten)]
+        mapping: MappingArguments,
+    },
+    /// Adds the calls of a table to the answers, by a mapping, or replaces the mapping of this name
+    #[command(after_help = "\
+Companies, organizations and folders that the table names are created.
+
+Examples:
+  callstats adopt on --preset fusionpbx
+  callstats adopt on mapping.toml --name queues
+
+Exit codes:
+  0  done
+  1  failed, and nothing was changed
+  2  the arguments are wrong")]
+    On {
+        #[command(flatten)]
+        mapping: MappingArguments,
+    },
+    /// Takes the calls of a mapping, or of all, out of the answers
+    #[command(after_help = "\
+Companies, organizations and folders stay.
+
+Example:
+  callstats adopt off flat
+
+Exit codes:
+  0  done
+  1  failed, and nothing was changed
+  2  the arguments are wrong")]
+    Off {
+        /// The mapping's name [default: all]
+        name: Option<String>,
+    },
+    /// Prints which tables are read, and whether their mappings fit
+    #[command(after_help = "\
+Example:
+  callstats adopt status
+
+Exit codes:
+  0  done
+  1  failed, or a mapping does not fit its table
+  2  the arguments are wrong")]
+    Status,
+    /// Creates the names that are new in the tables
+    #[command(after_help = "\
+Looks at the last days, and once a day at all rows. callstats-sync.timer runs it each minute.
+
+Example:
+  callstats adopt sync --full
+
+Exit codes:
+  0  done
+  1  failed, and nothing was changed
+  2  the arguments are wrong")]
+    Sync {
+        /// Looks at all rows
+        #[arg(long)]
+        full: bool,
+    },
+}
+
+/// The keys of a mapping and what each is.
+pub const MAPPING_KEYS: [(&str, &str); 19] = [
+    ("name", "of the mapping; default: the preset's, else \"calls\""),
+    ("preset", "asterisk, asterisk-start, flat, freeswitch, fusionpbx"),
+    ("relation", "schema.table, a join or a sub-select"),
+    ("call", "rows with equal values are one call"),
+    ("leg_order", "the first row by it gives company, organization and folder"),
+    ("company", "expression"),
+    ("organization", "expression"),
+    ("folder", "expression"),
+    ("agent", "expression"),
+    ("start", "expression: a timestamp, a date, a number since 1970, or text with start_pattern"),
+    ("duration", "expression: a number with unit, an interval, a time, or text with unit"),
+    ("filter", "condition of the rows that count"),
+    ("time_zone", "of starts without a zone, and of new organizations"),
+    ("span", "the longest time from the first to the last row of a call; default 4 hours"),
+    ("start_unit", "s or ms, for numbers"),
+    ("start_pattern", "of YYYY MM DD HH24 MI SS MS, for text"),
+    ("unit", "of the duration: s, ms, days, or hms for text"),
+    ("trunks", "regular expression: peers of Asterisk that are no agents"),
+    ("about", "what counts as a call; printed by try"),
+];
+
+/// A mapping: a file, and an option for each of its keys.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MappingArguments {
+    pub file: Option<PathBuf>,
+    /// Keys with their values, in the order of [`MAPPING_KEYS`].
+    pub options: Vec<(String, String)>,
+}
+
+impl Args for MappingArguments {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let file = Arg::new("mapping file").value_name("FILE").value_parser(value_parser!(PathBuf));
+        let command = command.arg(file.help("The mapping in TOML; options win over it"));
+        MAPPING_KEYS.iter().fold(command, |command, &(key, help)| {
+            let option = Arg::new(key).long(long(key)).value_name("VALUE").allow_hyphen_values(true);
+            let option = if key.contains('_') { option.alias(key) } else { option };
+            command.arg(option.help(help))
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+/// The option of a key, in the spelling of the other options; that of the file is understood, too.
+fn long(key: &'static str) -> &'static str {
+    match key {
+        "leg_order" => "leg-order",
+        "time_zone" => "time-zone",
+        "start_unit" => "start-unit",
+        "start_pattern" => "start-pattern",
+        other => other,
+    }
+}
+
+impl FromArgMatches for MappingArguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let value = |&(key, _): &(&str, &str)| Some((key.to_owned(), matches.get_one::<String>(key)?.clone()));
+        let file = matches.get_one("mapping file").cloned();
+        Ok(Self { file, options: MAPPING_KEYS.iter().filter_map(value).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// An SQL file of deploy/ that is in the executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Script {
+    /// Tables, rules and the worker's role
+    Schema,
+    /// Daily sums, exact to the last call
+    Rollup,
+    /// Removes the daily sums
+    RollupRemove,
+    /// Partitions by month
+    Partitions,
+    /// Calls on several servers
+    Shards,
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum SchemaCommand {
+    /// Creates or upgrades the schema, or one of its extensions
+    #[command(after_help = "\
+Runs the file that `callstats schema print` prints, as psql would: as a role that may create schemas and roles. Safe to
+run again.
+
+Examples:
+  callstats schema install --database 'host=/run/postgresql dbname=calls user=postgres'
+  callstats schema install rollup
+
+Exit codes:
+  0  done
+  1  failed; the transaction that failed changed nothing
+  2  the arguments are wrong")]
+    Install {
+        #[arg(value_enum, default_value = "schema")]
+        script: Script,
+        /// One JSON object instead of a summary
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the SQL, for psql
+    #[command(after_help = "\
+Example:
+  callstats schema print rollup | psql -X -v ON_ERROR_STOP=1 -d DATABASE
+
+Exit codes:
+  0  done
+  1  standard output cannot be written
+  2  the arguments are wrong")]
+    Print {
+        #[arg(value_enum, default_value = "schema")]
+        script: Script,
+    },
+    /// Prints the version of the schema in the database, and its extensions
+    #[command(after_help = "\
+Example:
+  callstats schema version --json
+
+Exit codes:
+  0  the schema has the version of this executable
+  1  it has another version, does not exist, or cannot be read
+  2  the arguments are wrong")]
+    Version {
+        /// One JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+}

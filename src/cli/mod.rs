@@ -1,0 +1,182 @@
+//! Command line to command. Pure.
+
+mod commands;
+
+pub use commands::{
+    AdoptCommand, Cli, MAPPING_KEYS, MappingArguments, OperatorCommand, SchemaCommand, Script, TenantCommand,
+    TenantName, TokenCommand,
+};
+
+use crate::config::VARIABLES;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// What the process is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Be a FastCGI worker on standard input, a listening socket.
+    Serve,
+    /// Bind this address, then the same.
+    Listen(String),
+    /// Answer one CGI request.
+    Cgi,
+    Check {
+        json: bool,
+        env_file: Option<PathBuf>,
+    },
+    Operator {
+        /// `--database`.
+        database: Option<String>,
+        command: OperatorCommand,
+    },
+    /// Print this text.
+    Print(String),
+}
+
+/// What the process knows of how it was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Standard input is a listening socket.
+    pub is_listening: bool,
+    /// `GATEWAY_INTERFACE` is set.
+    pub is_cgi: bool,
+}
+
+const NOT_LISTENING: &str = "standard input is not a listening socket, and GATEWAY_INTERFACE is not set";
+
+/// Parses the arguments, without the name of the program. A web server passes words of a query on as arguments (RFC
+/// 3875, section 4.4): in CGI they are the client's, and are not looked at.
+pub fn parse(start: Start, arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    if !start.is_listening && start.is_cgi {
+        return Ok(Command::Cgi);
+    }
+    let arguments = std::iter::once(OsString::from("callstats")).chain(arguments);
+    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return Ok(Command::Print(error.render().to_string())),
+        Err(error) => return Err(usage_error(&error)),
+    };
+    let conflict = |message: &str| Err(usage_error(&command().error(ErrorKind::ArgumentConflict, message)));
+    Ok(match (cli.command, cli.listen) {
+        (Some(_), Some(_)) => return conflict("--listen cannot be used with a command"),
+        (Some(_), None) if cli.version => return conflict("--version cannot be used with a command"),
+        (None, _) if cli.database.is_some() => return conflict("--database cannot be used without a command"),
+        (Some(OperatorCommand::Check { .. }), None) if cli.database.is_some() => {
+            return conflict("--database cannot be used with check, which connects as the worker does");
+        }
+        (Some(OperatorCommand::Check { json, env_file }), None) => Command::Check { json, env_file },
+        (Some(command), None) => Command::Operator { database: cli.database, command },
+        (None, Some(address)) => Command::Listen(address),
+        (None, None) if cli.version => Command::Print(concat!("callstats ", env!("CARGO_PKG_VERSION"), "\n").into()),
+        (None, None) if start.is_listening => Command::Serve,
+        (None, None) => return conflict(NOT_LISTENING),
+    })
+}
+
+/// The command line as one description: help, manual pages and completions are made from it.
+pub fn command() -> clap::Command {
+    Cli::command().after_help(variables())
+}
+
+/// The message of clap, with the usage of the command that was meant, in the words of this project.
+fn usage_error(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).replace("\n  tip: ", "\nHint: ");
+    if text.contains("\nUsage: ") {
+        text.replace("\nUsage: ", "\nusage: ")
+    } else {
+        format!("{text}\n{}\n", command().render_usage()).replace("Usage:", "usage:")
+    }
+}
+
+fn variables() -> String {
+    let width = VARIABLES.iter().map(|variable| variable.name.len()).max().unwrap_or_default();
+    let mut table = String::from("Environment (callstats(8) has more about each):");
+    for variable in VARIABLES {
+        let default = if variable.default.is_empty() { String::new() } else { format!(" ({})", variable.default) };
+        // Writing to a string cannot fail.
+        let _ = write!(table, "\n  {:width$}  {}{default}", variable.name, variable.summary);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(is_listening: bool, is_cgi: bool, arguments: &[&str]) -> Result<Command, String> {
+        parse(Start { is_listening, is_cgi }, arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_start_decides_between_worker_and_cgi() {
+        assert_eq!(parsed(true, false, &[]), Ok(Command::Serve));
+        assert_eq!(parsed(true, true, &[]), Ok(Command::Serve));
+        assert_eq!(parsed(false, true, &["--version"]), Ok(Command::Cgi));
+        assert!(parsed(false, false, &[]).unwrap_err().contains("not a listening socket"));
+    }
+
+    #[test]
+    fn arguments_are_known_or_refused_with_the_usage() {
+        assert_eq!(parsed(false, false, &["--listen", "/a"]), Ok(Command::Listen("/a".into())));
+        let env_file = Some("/b".into());
+        let check = parsed(false, false, &["check", "--env-file", "/b", "--json"]);
+        assert_eq!(check, Ok(Command::Check { json: true, env_file }));
+        for wrong in [
+            &["--listen"][..],
+            &["--bogus"],
+            &["bogus"],
+            &["check", "now"],
+            &["--version", "x"],
+            &["--version", "check"],
+            &["--listen", "/a", "check"],
+            &["--listen", "/a", "--version"],
+            &["--database", "x"],
+            &["--database", "x", "check"],
+            &["tenant"],
+            &["tenant", "add"],
+            &["tenant", "add", "a", "--time-zone", "UTC"],
+            &["token", "add", "a"],
+            &["schema", "install", "bogus"],
+            &["adopt"],
+            &["adopt", "on", "--organisation", "x"],
+            &["adopt", "off", "a", "b"],
+        ] {
+            let error = parsed(true, false, wrong).unwrap_err();
+            assert!(error.to_lowercase().contains("\nusage: callstats"), "{wrong:?} {error}");
+        }
+    }
+
+    #[test]
+    fn the_description_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_variable() {
+        let Ok(Command::Print(help)) = parsed(false, false, &["--help"]) else { panic!("no help") };
+        assert!(VARIABLES.iter().all(|variable| help.contains(variable.name)));
+        assert!(help.trim_end().lines().last().is_some_and(|line| line.contains("RUST_LOG")), "{help}");
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_its_exit_codes_in_its_help() {
+        fn visit(command: &mut clap::Command, path: &str) {
+            let has_commands = command.get_subcommands().next().is_some();
+            let help = command.render_help().to_string();
+            assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+            if !has_commands {
+                assert!(help.contains("Example") && help.contains("Exit codes"), "{path}: {help}");
+            }
+            for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
+                let path = format!("{path} {}", inner.get_name());
+                visit(inner, &path);
+            }
+        }
+        visit(&mut command(), "callstats");
+    }
+}

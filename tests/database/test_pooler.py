@@ -1,0 +1,185 @@
+"""Through PgBouncer as Debian ships it, in session and in transaction mode: answers, limits, statements, cancelling."""
+
+import concurrent.futures
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+
+import pytest
+
+from ..support import fastcgi
+from ..support.pgbouncer import PgBouncer
+from ..support.processes import CALLSTATS, as_user, wait_until
+from ..support.worker import ROOT_TOKEN, Worker, check
+
+BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+MODES = ["session", "transaction"]
+
+
+def cgi(url, folder, uri=DAY, **environment):
+    path, query = uri.split("?")
+    token = folder.write("root-token", ROOT_TOKEN)
+    done = subprocess.run(
+        [CALLSTATS],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        **as_user(
+            GATEWAY_INTERFACE="CGI/1.1",
+            REQUEST_METHOD="GET",
+            REQUEST_URI=uri,
+            QUERY_STRING=query,
+            DATABASE_URL=url,
+            CALLSTATS_ROOT_TOKEN_FILE=str(token),
+            **environment,
+        ),
+    )
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    return int(re.search(rb"Status: (\d+)", head)[1]), body, done.stderr.decode()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_answers_come_through_a_pooler(mode, replay_database, start):
+    pooler = start(PgBouncer, replay_database, mode)
+    for url in (pooler.url, pooler.tcp_url):
+        worker = start(Worker, url)
+        with concurrent.futures.ThreadPoolExecutor(16) as threads:
+            answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(200)))
+        assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}, worker.text()
+        assert cgi(url, worker.folder)[:2] == (200, BILLING)
+
+
+def test_statements_without_a_name_take_over_where_prepared_ones_are_lost(replay_database, start):
+    """Two workers whose statements have the same names, on server connections that they share."""
+    pooler = start(PgBouncer, replay_database, "transaction")
+    workers = [start(Worker, pooler.url) for _ in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda at: workers[at % 3].ask("GET", DAY), range(300)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}
+    counts = [worker.text().count("prepared statements do not last") for worker in workers]
+    assert max(counts) == 1, "noted, and once"
+
+
+def test_a_session_keeps_its_prepared_statements(replay_database, start):
+    pooler = start(PgBouncer, replay_database, "session")
+    worker = start(Worker, pooler.url)
+    assert worker.ask("GET", DAY).body == BILLING
+    assert "prepared statements do not last" not in worker.text()
+    # `callstats check` must not disturb, or be disturbed by, the statements of the worker.
+    environment = {"DATABASE_URL": pooler.url, "CALLSTATS_ROOT_TOKEN_FILE": str(worker.root_token_file)}
+    for _ in range(2):
+        code, text = check(environment)
+        assert "through a pooler" in text and "FAIL   database" not in text, text
+
+
+@pytest.fixture
+def settings_as_calls(one_folder):
+    """The answer shows what holds for its own statement: settings as the agent, the timeout as the duration."""
+    one_folder.query("""
+        create function callstats.ms(text) returns int language sql stable as
+            $$ select (extract(epoch from current_setting($1)::interval) * 1000)::int $$;
+        create view callstats.call_source as
+            select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
+            concat_ws(' ', current_setting('transaction_read_only'), current_setting('jit'),
+                current_setting('plan_cache_mode'), current_setting('search_path')) as agent_id,
+            1 as calls, callstats.ms('statement_timeout') as duration_ms;
+        grant select on callstats.call_source to callstats_worker;
+        grant execute on function callstats.ms(text) to callstats_worker""")
+    return one_folder
+
+
+@pytest.mark.parametrize("way", ["direct", *MODES])
+def test_settings_hold_in_every_mode(way, settings_as_calls, start):
+    database = settings_as_calls
+    url = database.url if way == "direct" else start(PgBouncer, database, way).url
+    worker = start(Worker, url, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")
+    answers = [worker.ask("GET", DAY).body for _ in range(3)]
+    answers.append(cgi(url, worker.folder, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")[1])
+    for answer in answers:
+        (day,) = json.loads(answer)
+        (agent,) = day["agents"]
+        assert agent["agent_id"] == "on off force_generic_plan pg_catalog, pg_temp"
+        assert day["avg_duration_seconds"] == 12
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_statement_timeout_holds_through_a_pooler(mode, gated, start):
+    worker = start(Worker, start(PgBouncer, gated, mode).url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
+    began = time.monotonic()
+    answer = worker.ask("GET", DAY)
+    assert answer.status == 503 and "retry-after" not in answer.headers and time.monotonic() - began < 5
+    assert cgi(worker.environment["DATABASE_URL"], worker.folder, CALLSTATS_STATEMENT_TIMEOUT_MS="300")[0] == 503
+    gated.open()
+    assert worker.ask("GET", DAY).body == BILLING
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_of_ours_stays_in_a_shared_server_connection(mode, replay_database, start):
+    """Another client of the same pool finds the defaults of the server."""
+    pooler = start(PgBouncer, replay_database, mode, default_pool_size=1)
+    worker = start(Worker, pooler.url, CALLSTATS_DB_CONNECTIONS="1")
+    assert worker.ask("GET", DAY).body == BILLING
+    if mode == "session":
+        worker.process.stop()  # or it would hold the only server connection
+    shown = subprocess.run(
+        ["psql", "-X", "-At", pooler.url, "-c", "show statement_timeout", "-c", "show default_transaction_read_only"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+        **as_user(),
+    )
+    assert shown.stdout.split() == ["0", "off"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
+    """A client that disconnects while rows arrive."""
+    one_folder.query("""
+        create function callstats.slowly(n int) returns int language plpgsql stable as
+            $$ begin if n > 2000 then perform pg_sleep(0.001); end if; return 1000; end $$;
+        create table callstats.day
+            (organization_id int, call_date date, folder_id int, agent_id text collate "C", n int);
+        insert into callstats.day select 1, date '2000-01-01' + n, 1, null, n from generate_series(0, 50000) n;
+        create index on callstats.day (organization_id, call_date, folder_id, agent_id) include (n);
+        analyze callstats.day;
+        create view callstats.call_source as select organization_id, call_date, folder_id, agent_id, 1 as calls,
+            callstats.slowly(n) as duration_ms from callstats.day;
+        grant select on callstats.call_source to callstats_worker""")
+    one_folder.query(f"alter database {one_folder.name} set enable_hashagg = off")
+    worker = start(Worker, start(PgBouncer, one_folder, mode).url)
+
+    def runs():
+        return one_folder.query("""select 1 from pg_stat_activity
+            where usename = 'callstats_worker' and state = 'active'
+            and datname = current_database()""")
+
+    uri = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20000101-21001231"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(worker.socket)
+        connection.sendall(fastcgi.request(fastcgi.parameters("GET", uri)))
+        assert connection.recv(100) and runs()
+    wait_until(lambda: not runs(), 5, "the statement is cancelled")
+    wait_until(lambda: "client disconnected" in worker.text())
+    assert " WARN " not in worker.text()
+
+
+def test_a_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
+    pooler = start(PgBouncer, replay_database, "transaction")
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
+    assert worker.ask("GET", DAY).body == BILLING
+    pooler.process.stop()
+    assert worker.ask("GET", DAY).status == 503
+    assert cgi(pooler.url, worker.folder)[0] == 503
+    pooler.process = type(pooler.process)(["pgbouncer", pooler.folder / "pgbouncer.ini"], pooler.folder / "log")
+    wait_until(lambda: worker.ask("GET", DAY).status == 200, 3)
+    pooler.admin("PAUSE")
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(worker.ask, "GET", DAY)
+        wait_until(lambda: os.path.exists(worker.socket))
+        pooler.admin("RESUME")
+        assert waiting.result(10).body == BILLING
