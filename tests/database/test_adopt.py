@@ -283,7 +283,7 @@ def test_try_changes_nothing_and_measures(database):
 def test_what_is_missing_or_misspelled_is_named(database):
     database.query(FLAT.format("bigint", "int"))
     assert "no start_unit" in adopt(database, "try", "--preset", "flat", ok=False)
-    assert "'--organization' exists" in adopt(database, "on", "--organisation", "x", ok=False)
+    assert "Hint: a similar argument exists: '--organization'" in adopt(database, "on", "--organisation", "x", ok=False)
     assert "no preset" in adopt(database, "on", "--preset", "askterisk", ok=False)
     database.query("insert into public.calls values ('acme', 'support', 'Sales', 'anna', 1772625600, 10)")
     assert "no time_zone" in adopt(database, "on", "--preset", "flat", "--start_unit", "s", ok=False)
