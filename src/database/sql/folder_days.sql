@@ -6,8 +6,8 @@ select call_date, folder_id::int as folder_id, agent_id collate "C" as agent_id,
        sum(calls)::bigint as calls, sum(duration_ms)::bigint as duration_ms
 from callstats.call_source
 where organization_id = $1::int and call_date between $2::date and $3::date and folder_id = $4::int
-  and calls between -9223372036854775807 and 9223372036854775807
-  and duration_ms between -9223372036854775807 and 9223372036854775807
+  and case when calls between -9223372036854774784 and 9223372036854774784
+            and duration_ms between -9223372036854774784 and 9223372036854774784 then true end
 group by call_date, folder_id, agent_id collate "C"
 having sum(calls) between -9223372036854775807 and 9223372036854775807
    and sum(duration_ms) between -9223372036854775807 and 9223372036854775807
