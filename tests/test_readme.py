@@ -45,7 +45,6 @@ NOT_TYPED = {
     "cargo test": "tests/run does it before this test",
     ".ci/run": "runs this test",
     "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
-    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
     "set citus.enable_unsafe_triggers = on;": "Citus is not tested, as the document says",
     "select create_distributed_table('callstats.call', 'organization_id');":
