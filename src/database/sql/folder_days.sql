@@ -1,5 +1,5 @@
--- The groups of folder $4 of organization $1 from day $2 to day $3, in the order of the index. What it leaves out is what
--- organization_days.sql leaves out.
+-- The groups of folder $4 of organization $1 from day $2 to day $3, in the order of the index. It leaves out
+-- the rows that organization_days.sql leaves out.
 --
 -- A statement of its own: with an optional parameter the planner cannot use folder_id as an index condition.
 select call_date, folder_id::int as folder_id, agent_id collate "C" as agent_id,
