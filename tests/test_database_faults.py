@@ -3,6 +3,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -175,7 +176,8 @@ def failing(one_folder):
         grant select on callstats.call_source to callstats_worker""")
     database.after = lambda days: database.query("update callstats.fault set after = %s", days)
     # Rows come one after the other only where nothing sorts them: the statement groups in the order it is given.
-    database.query(f"alter database {database.name} set enable_hashagg = off")
+    for option in ("hashagg", "seqscan", "bitmapscan"):  # as the planner decides for a large table
+        database.query(f"alter database {database.name} set enable_{option} = off")
     return database
 
 
@@ -328,14 +330,20 @@ def test_a_stalled_server_is_waited_for_only_so_long(frail, frail_database, star
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with asked(worker) as waiting:
-            for _ in range(5):
-                began = time.monotonic()
-                answer = wait_until(lambda: worker.ask("GET", DAY))
-                assert answer.status == 503 and time.monotonic() - began < 1
+        with contextlib.ExitStack() as stack:
+            waiting = {connection.socket: connection for connection in (
+                stack.enter_context(asked(worker)) for _ in range(6))}
+            began = time.monotonic()
+            while len(waiting) > 1:  # whichever has the one connection
+                ready, _, _ = select.select(list(waiting), [], [], 10)
+                assert ready, "the others are answered"
+                for answered in ready:
+                    assert waiting.pop(answered).receive().status == 503
+            assert time.monotonic() - began < 2
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
-            assert waiting.receive().body == BILLING
+            (last,) = waiting.values()
+            assert last.receive().body == BILLING
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

@@ -129,7 +129,7 @@ def test_the_plan_of_a_year_on_shards(shards):
 
 def test_check_knows_shards(shards, start):
     coordinator = shards[0]
-    for url, code, says in ((f"{coordinator.url} {PLANNED}", 0, "ok     index            shards stand behind"),
-                            (coordinator.url, 1, "WRONG  index            the shards behind")):
+    for url, code, says in ((f"{coordinator.url} {PLANNED}", 0, "ok     index            shards are behind"),
+                            (coordinator.url, 1, "FAIL   index            the shards behind")):
         found, out = check(start(Worker, url).environment)
         assert (found, says in out) == (code, True), out

@@ -75,7 +75,7 @@ class World:
         start, end = (self.random.choice([*near, *near, *far]) for _ in range(2))
         ordered = "-".join(sorted(self.random.choices(near, k=2)))
         return self.random.choice(
-            [None, "", "-", start, f"{start}-", f"-{end}", f"{start}-{end}", f"{start}-{end}", ordered, ordered])
+            [None, "", "-", start, f"{start}-", f"-{end}", f"{start}-{end}", f"{start}-{end}", ordered, ordered, ordered, ordered])
 
     def escaped(self, text):
         """Percent-encoded where it must be, and at random elsewhere."""

@@ -30,7 +30,7 @@ def root():
     folder = tempfile.mkdtemp(prefix="callstats-debian-")
     os.chmod(folder, 0o755)
     # dpkg installs no dependencies: those that a minimal Debian does not have come with it.
-    command = ["debootstrap", "--variant=minbase", "--include=libjs-chart.js", release["VERSION_CODENAME"], folder]
+    command = ["debootstrap", "--variant=minbase", "--include=libjs-chart.js,libssl3", release["VERSION_CODENAME"], folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     yield pathlib.Path(folder)

@@ -49,7 +49,7 @@ def test_converting_under_a_worker(with_rollup, a_thousand_calls, start):
     assert len(set(a_thousand_calls.query("select id from callstats.call"))) == a_thousand_calls.value("select count(*) from callstats.call")
     assert worker.ask("GET", ALL).status == 200 and worker.ask("GET", ALL).body != before
     a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
-    assert re.search(r"^ok     months           made until 20\d\d-\d\d-01$", checked(worker, 0), re.M)
+    assert re.search(r"^ok     partitions       exist until 20\d\d-\d\d-01$", checked(worker, 0), re.M)
     if with_rollup:
         with_months = worker.ask("GET", ALL).body
         a_thousand_calls.script(PROJECT / "deploy" / "rollup-remove.sql")
@@ -108,7 +108,7 @@ def test_months_that_nobody_made_are_made_up_for(a_thousand_calls, start):
     for name in partitions(a_thousand_calls)[1:]:
         a_thousand_calls.query(f"drop table {name}")
     worker = start(Worker, a_thousand_calls.url)
-    assert re.search(r"^WRONG  months           calls from 20\d\d-\d\d-01 on will be refused", checked(worker, 1), re.M)
+    assert re.search(r"^FAIL   partitions       no partition exists from 20\d\d-\d\d-01 on", checked(worker, 1), re.M)
     a_thousand_calls.query("select callstats.make_months(1)")
     assert len(partitions(a_thousand_calls)) == 2
     a_thousand_calls.query("select callstats.make_months(5)")

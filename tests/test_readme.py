@@ -11,7 +11,7 @@ import pytest
 
 from .support.documents import DOCUMENTS, blocks, kind, section
 from .support.overlay import Booted, Machine
-from .support.processes import PROJECT, wait_until
+from .support.processes import CALLSTATS, PROJECT, wait_until
 from .support.worker import ROOT_TOKEN
 
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
@@ -44,7 +44,6 @@ NOT_TYPED = {
     "tests/run -k replay": "runs this test",
     "cargo test": "tests/run does it before this test",
     ".ci/run": "runs this test",
-    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
     "set citus.enable_unsafe_triggers = on;": "Citus is not tested, as the document says",
@@ -206,7 +205,8 @@ def test_tenants_and_calls_are_managed_as_printed(database, tmp_path):
     (tmp_path / "deploy").symlink_to(PROJECT / "deploy")
     (tmp_path / "calls.csv").write_text("company,organization,folder,agent,start,seconds\n"
                                         "acme,support,Sales,007,2026-03-03 08:00,12.5\n")
-    place = {"PGHOST": str(database.cluster.folder.path), "PGDATABASE": database.name, "PGUSER": "owner"}
+    place = {"PGHOST": str(database.cluster.folder.path), "PGDATABASE": database.name, "PGUSER": "owner",
+             "PATH": f"{CALLSTATS.parent}:{os.environ['PATH']}"}
     [block] = section("docs/operations.md", "Tenants, tokens and calls")
     done = subprocess.run(["bash", "-euc", block.text], capture_output=True, text=True, cwd=tmp_path,
                           env=os.environ | place)

@@ -1,8 +1,10 @@
 """The first command of the README, as somebody new runs it."""
 import os
+import pathlib
 import re
 import signal
 import subprocess
+import tempfile
 
 from .support.processes import PROJECT, wait_until
 
@@ -10,7 +12,8 @@ from .support.processes import PROJECT, wait_until
 def environment(tmp_path):
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+        if parent != pathlib.Path(tempfile.gettempdir()):
+            parent.chmod(0o755)
     return os.environ | {"TMPDIR": str(tmp_path)}
 
 

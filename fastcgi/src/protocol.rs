@@ -93,7 +93,7 @@ pub enum ProtocolError {
     RequestId(u8),
     /// A record whose content has another length than the specification gives it.
     Length(u8),
-    /// `FCGI_BEGIN_REQUEST` for a request that has begun already.
+    /// `FCGI_BEGIN_REQUEST` for a request that is in flight already.
     BegunTwice,
     /// Input before the end of the parameters.
     InputTooEarly,

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ACCEPTED_AT_ONCE: usize = 64;
 /// Somebody who shares the listening socket can make it blocking at any moment: this bounds what that can do.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(1);
-/// How long nothing may have begun before a drain is over: a connection can be accepted while its request is still on
+/// How long no request may start before a drain is over: a connection can be accepted while its request is still on
 /// its way through the socket.
 const QUIET: Duration = Duration::from_millis(50);
 

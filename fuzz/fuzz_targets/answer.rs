@@ -105,6 +105,7 @@ impl Session for &Fake {
     fn look_up(&mut self, _: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
         self.fail(1)?;
         Ok(ScopeRow {
+            token_name: None,
             token_company_id: self.is_known.then_some(1),
             company_is_visible: self.is_visible,
             organization: self.organization.then(|| Organization { id: 1, today: day(self.today) }),

@@ -1,4 +1,4 @@
-//! The figures for monitoring: counted by [`Metrics`], written by [`response`] as JSON or in the text format of
+//! The figures for monitoring: counted by [`Metrics`], written by [`response()`] as JSON or in the text format of
 //! Prometheus. All of them are of this process. Pure but for the lock of the counters.
 
 use crate::answer::{Completion, Outcome};

@@ -7,9 +7,9 @@ from (select organization_id, call_date,
                   when folder_id is null then 'no folder_id'
                   when calls is null then 'no calls'
                   when duration_ms is null then 'no duration_ms'
-                  when not (calls > -9223372036854775808 and calls < 9223372036854775808)
+                  when not (calls between -9223372036854774784 and 9223372036854774784)
                       then 'calls is NaN, infinite or out of range'
-                  when not (duration_ms > -9223372036854775808 and duration_ms < 9223372036854775808)
+                  when not (duration_ms between -9223372036854774784 and 9223372036854774784)
                       then 'duration_ms is NaN, infinite or out of range' end as reason
       from callstats.call_source) every_row
 where reason is not null

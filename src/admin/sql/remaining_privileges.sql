@@ -1,5 +1,5 @@
--- For `callstats check`: what the role of this session can do beyond reading, one row each. is_warning: PostgreSQL grants
--- it to everybody, and revoking it concerns other users of the database; it fails no check.
+-- For `callstats check`: what the role of this session can do beyond reading, one row each. is_warning: PostgreSQL
+-- grants it to everybody, and revoking it concerns other users of the database; it fails no check.
 select 'can execute ' || oid::regprocedure || ' with the privileges of ' || quote_ident(pg_get_userbyid(proowner))
            as problem,
        'revoke execute on function ' || oid::regprocedure || ' from public, ' || quote_ident(current_user) as fix,
