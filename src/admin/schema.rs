@@ -20,6 +20,7 @@ pub fn text(script: Script) -> &'static str {
         Script::RollupRemove => include_str!("../../deploy/rollup-remove.sql"),
         Script::Partitions => include_str!("../../deploy/partitions.sql"),
         Script::Shards => include_str!("../../deploy/shards.sql"),
+        Script::Adopt => include_str!("../../deploy/adopt.sql"),
     }
 }
 
@@ -45,10 +46,12 @@ struct Installed {
     rollup: bool,
     partitions: bool,
     shards: bool,
+    adopt: bool,
 }
 
 fn installed(client: &mut Client) -> Result<Installed, Error> {
-    let mut found = Installed { version: None, available: VERSION, rollup: false, partitions: false, shards: false };
+    let mut found =
+        Installed { version: None, available: VERSION, rollup: false, partitions: false, shards: false, adopt: false };
     let exists: bool =
         client.query_one("select to_regclass('callstats.schema_version') is not null", &[])?.try_get(0)?;
     if exists {
@@ -57,6 +60,7 @@ fn installed(client: &mut Client) -> Result<Installed, Error> {
         found.rollup = row.try_get("rollup")?;
         found.partitions = row.try_get("partitions")?;
         found.shards = row.try_get("shards")?;
+        found.adopt = row.try_get("adopt")?;
     }
     Ok(found)
 }
@@ -66,7 +70,12 @@ fn version(json: bool, client: &mut Client, out: &mut Output<'_>) -> Result<(), 
     if json {
         output::json(out.stdout, &found)?;
     } else if let Some(version) = found.version {
-        let extensions = [("rollup", found.rollup), ("partitions", found.partitions), ("shards", found.shards)];
+        let extensions = [
+            ("rollup", found.rollup),
+            ("partitions", found.partitions),
+            ("shards", found.shards),
+            ("adopt", found.adopt),
+        ];
         let names: Vec<&str> = extensions.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
         let with = if names.is_empty() { String::new() } else { format!(", with {}", names.join(", ")) };
         output::text(out.stdout, &format!("version {version}{with}; this executable has version {VERSION}\n"))?;

@@ -409,6 +409,8 @@ pub enum Script {
     Partitions,
     /// Calls on several servers
     Shards,
+    /// What adopted tables need; `adopt on` runs it by itself
+    Adopt,
 }
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]

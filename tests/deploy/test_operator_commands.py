@@ -297,7 +297,7 @@ def test_the_version_of_the_schema(cluster):
     operator.done("schema", "install", "rollup")
     assert operator.done("schema", "version") == "version 2, with rollup; this executable has version 2\n"
     assert json.loads(operator.done("schema", "version", "--json")) == {
-        "version": 2, "available": 2, "rollup": True, "partitions": False, "shards": False}
+        "version": 2, "available": 2, "rollup": True, "partitions": False, "shards": False, "adopt": False}
     database.drop()
 
 
