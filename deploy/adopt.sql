@@ -41,12 +41,18 @@ $$;
 -- The mappings that are on. The expressions are SQL over the columns of the relation.
 create table if not exists callstats.source (
     name text primary key,
+    id int generated always as identity unique,
     mapping text not null,
     added_at timestamptz not null default now(),
     synced_at timestamptz,
     searched_at timestamptz,
     granted text[] not null default '{}',
     left_out jsonb,
+    summed_from date,
+    summed_until date,
+    summed_zones jsonb,
+    compared_since timestamptz,
+    changes_read_at timestamptz,
     constraint source_name_is_simple check (name ~ '^[a-z0-9_-]{1,63}$')
 );
 comment on column callstats.source.mapping is 'TOML: preset, file and options of `callstats adopt on`, merged';
@@ -54,6 +60,34 @@ comment on column callstats.source.synced_at is 'When new names were last looked
 comment on column callstats.source.searched_at is 'When they were last looked for in all rows, old ones included';
 comment on column callstats.source.granted is 'Statements that revoke what the worker was granted for it';
 comment on column callstats.source.left_out is 'Rows of the last days that do not count, by reason';
+comment on column callstats.source.summed_from is 'The first day that is answered from callstats.source_day';
+comment on column callstats.source.summed_until is 'The first day after the last one that is';
+comment on column callstats.source.summed_zones is 'The time zone of each organization when the days were summed';
+comment on column callstats.source.compared_since is 'Since when each of those days was compared with its rows';
+comment on column callstats.source.changes_read_at is 'Up to when changed rows were looked for';
+
+-- Daily sums of the mappings that have a horizon. `callstats adopt sync` writes them, and compares them with the rows.
+create table if not exists callstats.source_day (
+    organization_id int not null references callstats.organization on delete cascade,
+    call_date date not null,
+    folder_id int not null references callstats.folder on delete cascade,
+    agent_id text collate "C",
+    source_id int not null references callstats.source (id) on delete cascade,
+    calls bigint not null,
+    duration_ms bigint not null
+);
+create unique index if not exists source_day_key on callstats.source_day
+    (organization_id, call_date, folder_id, agent_id, source_id) include (calls, duration_ms);
+create index if not exists source_day_by_source on callstats.source_day (source_id, call_date);
+
+-- When each of those days was last compared with the rows of the table.
+create table if not exists callstats.source_checked (
+    source_id int not null references callstats.source (id) on delete cascade,
+    call_date date not null,
+    checked_at timestamptz not null,
+    primary key (source_id, call_date)
+);
+create index if not exists source_checked_by_age on callstats.source_checked (source_id, checked_at, call_date);
 
 -- The days of a zone as instants. A date can be interrupted (St. John's went from 00:01 back to 23:01 of the day
 -- before) and can be missing (Apia had no 30 December 2011: an empty range).
@@ -156,10 +190,10 @@ begin
 end
 $$;
 
-revoke all on callstats.source, callstats.zone_day from public;
+revoke all on callstats.source, callstats.zone_day, callstats.source_day, callstats.source_checked from public;
 revoke execute on function callstats.adopted_name(text), callstats.fill_zone_day(text),
     callstats.fill_zone_days(boolean) from public;
-grant select on callstats.zone_day, callstats.source to callstats_worker;
+grant select on callstats.zone_day, callstats.source, callstats.source_day to callstats_worker;
 grant execute on function callstats.adopted_name(text) to callstats_worker;
 do $$ begin perform callstats.give_to_owner(); end $$;
 

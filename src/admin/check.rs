@@ -407,19 +407,31 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
                 (select string_agg(count || ' rows: ' || reason, '; ')
                  from (select reason, sum(value::bigint) as count from callstats.source,
                        jsonb_each_text(coalesce(left_out, '{}')) as counts (reason, value)
-                       where value <> '0' group by reason order by reason) left_out)
+                       where value <> '0' group by reason order by reason) left_out),
+                (select min(summed_from) || ' to ' || max(summed_until - 1) from callstats.source),
+                (max(extract(epoch from now() - compared_since)) / 3600)::bigint
          from callstats.source",
         &[],
     )?;
     let (names, age, left_out): (String, i64, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let left_out = left_out.map(|text| format!("; left out in the last days: {text}")).unwrap_or_default();
-    Ok(if age > 600 {
+    let (summed, unchecked_hours): (Option<String>, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
+    let unchecked_hours = unchecked_hours.unwrap_or_default();
+    let summed = summed
+        .map(|days| format!("; {days} from daily sums, the oldest of them compared {unchecked_hours} hours ago"))
+        .unwrap_or_default();
+    Ok(if unchecked_hours > 72 {
+        Verdict::fail(
+            format!("daily sums of {names} were last compared with their rows {unchecked_hours} hours ago"),
+            "systemctl enable --now callstats-sync.timer, or run callstats adopt sync each minute",
+        )
+    } else if age > 600 {
         Verdict::fail(
             format!("new names of {names} were last looked for {age} s ago, so their calls are missing{left_out}"),
             "systemctl enable --now callstats-sync.timer, or run callstats adopt sync each minute",
         )
     } else {
-        Verdict::Pass(format!("{names}, read in place; synchronized {age} s ago{left_out}"))
+        Verdict::Pass(format!("{names}, read in place; synchronized {age} s ago{summed}{left_out}"))
     })
 }
 

@@ -326,7 +326,7 @@ Exit codes:
 }
 
 /// The keys of a mapping and what each is.
-pub const MAPPING_KEYS: [(&str, &str); 19] = [
+pub const MAPPING_KEYS: [(&str, &str); 21] = [
     ("name", "of the mapping; default: the preset's, else \"calls\""),
     ("preset", "asterisk, asterisk-start, flat, freeswitch, fusionpbx"),
     ("relation", "schema.table, a join or a sub-select"),
@@ -344,6 +344,8 @@ pub const MAPPING_KEYS: [(&str, &str); 19] = [
     ("start_unit", "s or ms, for numbers"),
     ("start_pattern", "of YYYY MM DD HH24 MI SS MS, for text"),
     ("unit", "of the duration: s, ms, days, or hms for text"),
+    ("horizon", "days older than this are summed by sync, such as '7 days'; default: none are"),
+    ("changed", "expression: when a row was last changed, a timestamptz; for sums behind the horizon"),
     ("trunks", "regular expression: peers of Asterisk that are no agents"),
     ("about", "what counts as a call; printed by try"),
 ];

@@ -297,3 +297,131 @@ def test_text_starts_are_read_by_their_pattern(database, start):
     adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin", "--start_pattern", "DD.MM.YYYY HH24:MI:SS")
     worker = start(Worker, database.url)
     assert body(worker, "acme/support", "20260101-20261231").count('"calls":1') == 2  # the folder's and the agent's
+
+
+HORIZON = ("--preset", "flat", "--time_zone", "Europe/Berlin", "--horizon", "7 days")
+
+
+def fill_days(database, days, rows_a_day=20):
+    database.query(FLAT.format("timestamptz", "int"))
+    database.query(f"""insert into public.calls
+        select 'acme', 'support', 'Queue ' || n % 3, case when n % 5 > 0 then 'agent ' || n % 4 end,
+               now() - d * interval '1 day' - n * interval '37 minutes', n
+        from generate_series(0, {days - 1}) d, generate_series(1, {rows_a_day}) n;
+        create index on public.calls (started)""")
+
+
+def year(worker):
+    today = datetime.date.today()
+    return body(worker, "acme/support", f"{today - datetime.timedelta(days=500):%Y%m%d}-{today:%Y%m%d}")
+
+
+def summed(database):
+    return database.query("select summed_from, summed_until from callstats.source")[0]
+
+
+def test_sums_behind_a_horizon_answer_as_the_rows_do(database, start):
+    fill_days(database, 200)
+    worker = start(Worker, database.url)
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
+    live = year(worker)
+    adopt(database, "on", *HORIZON)
+    assert summed(database) == (None, None) and year(worker) == live
+    out = adopt(database, "sync")
+    assert " days summed" in out and summed(database)[1] is not None
+    assert year(worker) == live
+    assert " summed " in adopt(database, "status")
+    assert "the oldest of them compared 0 hours ago" in check(worker.environment)[1]
+    database.query("update callstats.source set compared_since = now() - interval '100 hours'")
+    code, text = check(worker.environment)
+    assert code == 1 and "were last compared with their rows 100 hours ago" in text
+    # Proof that they answer: the rows behind the horizon are gone, and not yet compared.
+    database.query("delete from public.calls where started < now() - interval '20 days'")
+    assert year(worker) == live
+    out = adopt(database, "sync", "--full")
+    assert int(out.split(" sums corrected")[0].split()[-1]) > 1000
+    assert len(year(worker)) < len(live) / 5
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
+    gone = year(worker)
+    adopt(database, "on", *HORIZON)
+    adopt(database, "sync")
+    assert year(worker) == gone
+    adopt(database, "off")
+    assert year(worker) == "[]"
+    assert database.value("select count(*) from callstats.source_day") == 0
+
+
+def test_late_changes_behind_the_horizon_are_found(database, start):
+    fill_days(database, 60)
+    worker = start(Worker, database.url)
+    database.query("alter table public.calls add updated timestamptz default now() - interval '1 day'")
+    adopt(database, "on", *HORIZON, "--changed", "updated")
+    adopt(database, "sync")
+    database.query("""update public.calls set seconds = seconds + 1000, updated = now()
+                      where started between now() - interval '31 days' and now() - interval '30 days';
+                      insert into public.calls values
+                          ('acme', 'support', 'Late', 'new', now() - interval '40 days', 5, now()),
+                          ('acme', 'support', 'Late', 'new', now() - interval '400 days', 5, now())""")
+    adopt(database, "sync")
+    found = year(worker)
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
+    assert found == year(worker) and found.count('"folder":"Late"') == 2
+
+
+def test_days_behind_the_horizon_are_compared_in_turns(database, start):
+    fill_days(database, 30)
+    worker = start(Worker, database.url)
+    adopt(database, "on", *HORIZON)
+    adopt(database, "sync")
+    database.query("update public.calls set seconds = seconds + 1000")
+    for _ in range(31):
+        adopt(database, "sync")
+    found = year(worker)
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
+    assert found == year(worker)
+
+
+def test_sums_follow_the_zone_of_their_organization(database, start):
+    fill_days(database, 30)
+    worker = start(Worker, database.url)
+    adopt(database, "on", *HORIZON)
+    adopt(database, "sync")
+    database.query("update callstats.organization set time_zone = 'Pacific/Apia'")
+    adopt(database, "sync")
+    found = year(worker)
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
+    assert found == year(worker)
+
+
+def test_an_interrupted_summing_continues(database, start):
+    fill_days(database, 300)
+    worker = start(Worker, database.url)
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
+    live = year(worker)
+    adopt(database, "on", *HORIZON)
+    url = database.url.replace("user=callstats_worker", "user=owner")
+    seen = set()
+    while True:
+        sync = subprocess.Popen([CALLSTATS, "adopt", "sync", "--database", url], stdout=subprocess.PIPE, text=True,
+                                stdin=subprocess.DEVNULL, **as_user())
+        before = summed(database)
+        while summed(database) == before and sync.poll() is None:
+            pass
+        sync.kill()
+        sync.communicate()
+        assert year(worker) == live
+        if sync.returncode == 0 and summed(database) == before:
+            break
+        seen.add(summed(database)[1])
+    assert len(seen) > 2
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("--horizon", "soon"), "a number of days from 1 to 3650"),
+    (("--horizon", "0 days"), "a number of days from 1 to 3650"),
+    (("--changed", "started"), "changed has no use without a horizon"),
+    (("--horizon", "7 days", "--changed", "seconds"), "changed is of type"),
+])
+def test_a_wrong_horizon_is_refused(database, arguments, message):
+    database.query(FLAT.format("timestamptz", "int"))
+    assert message in adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", *arguments, ok=False)

@@ -4,7 +4,7 @@
 use crate::admin::adopt::catalogue::{Found, Used, failed, look_up};
 use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::types::Resolved;
-use crate::admin::adopt::{report, sql};
+use crate::admin::adopt::{report, sql, sums};
 use crate::admin::connect::connect;
 use crate::admin::error::Error;
 use crate::cli::{AdoptCommand, MappingArguments};
@@ -34,7 +34,7 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
     // A plan of a function is compiled for longer than it runs.
     client.batch_execute("set jit = off; set client_min_messages = warning").map_err(failed)?;
     let mut transaction = crate::admin::transaction(&mut client)?;
-    transaction.batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))").map_err(failed)?;
+    lock(&mut transaction)?;
     match (action, mapping) {
         (AdoptCommand::Try { .. }, Some(mapping)) => {
             install(&mut transaction)?;
@@ -67,9 +67,19 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
         }
         (AdoptCommand::Off { name }, _) => off(transaction, name.as_deref(), out),
         (AdoptCommand::Status, _) => report::status(&mut transaction, out),
-        (AdoptCommand::Sync { full }, _) => sync(transaction, *full, out),
+        (AdoptCommand::Sync { full }, _) => {
+            if sync(transaction, *full, out)? {
+                sums::advance(&mut client, *full, out)?;
+            }
+            Ok(())
+        }
         (AdoptCommand::Try { .. } | AdoptCommand::On { .. }, None) => Err(Error::new("no mapping was read", "")),
     }
+}
+
+/// One command at a time; those that wait do so until it is done.
+pub fn lock(transaction: &mut Transaction<'_>) -> Result<(), Error> {
+    transaction.batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))").map_err(failed)
 }
 
 fn read(MappingArguments { file, options }: &MappingArguments) -> Result<Mapping, Error> {
@@ -158,6 +168,16 @@ fn refuse_twice(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), 
 /// Stores a mapping, creates the names, and puts it behind the answers.
 fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u64; 3], Error> {
     let mapping = &source.mapping;
+    let is_changed = transaction
+        .query_opt(
+            "select from callstats.source where name = $1 and mapping <> $2",
+            &[&mapping.name(), &mapping.to_toml()],
+        )
+        .map_err(failed)?
+        .is_some();
+    if is_changed {
+        sums::forget(transaction, mapping.name())?;
+    }
     transaction
         .execute(
             "insert into callstats.source (name, mapping) values ($1, $2)
@@ -201,8 +221,14 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Creates the companies, organizations and folders of the calls that a condition on `t.start` selects.
 fn create_names(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<[u64; 3], Error> {
-    let [companies, organizations, folders] = sql::names(source, condition);
+    create_names_of(transaction, source, &sql::calls(source, source.mapping.expression("relation"), condition))
+}
+
+/// Creates the companies, organizations and folders of rows that have those columns.
+pub fn create_names_of(transaction: &mut Transaction<'_>, source: &Resolved, rows: &str) -> Result<[u64; 3], Error> {
+    let [companies, organizations, folders] = sql::names(source, rows);
     let (table, companies) = companies.split_once("; ").unwrap_or(("", &companies));
     transaction.batch_execute("drop table if exists pg_temp.callstats_names").map_err(failed)?;
     transaction.execute(table, &[]).map_err(failed)?;
@@ -301,10 +327,11 @@ fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -
 }
 
 /// Creates new names: those of the last days, and once a day those of all rows. Follows what the site did to its table.
-fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Result<(), Error> {
+/// False: there is none.
+fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Result<bool, Error> {
     if !is_installed(&mut transaction)? {
         out.push_str("No mapping is on.\n");
-        return Ok(());
+        return Ok(false);
     }
     install(&mut transaction)?;
     let due: Vec<String> = transaction
@@ -329,6 +356,8 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
         }
     }
     transaction.execute("select callstats.fill_zone_days($1)", &[&!due.is_empty()]).map_err(failed)?;
+    sums::forget_outdated(&mut transaction)?;
     generate(&mut transaction)?;
-    transaction.commit().map_err(failed)
+    transaction.commit().map_err(failed)?;
+    Ok(true)
 }

@@ -75,6 +75,15 @@ impl Mapping {
                 ));
             }
         }
+        if self.get("horizon").is_some() && self.horizon_days().is_none() {
+            return Err(Error::new(
+                format!("horizon cannot be {:?}", self.expression("horizon")),
+                "give a number of days from 1 to 3650, such as '7 days'",
+            ));
+        }
+        if self.get("changed").is_some() && self.get("horizon").is_none() {
+            return Err(Error::new("changed has no use without a horizon", "give --horizon, such as '7 days'"));
+        }
         Ok(self)
     }
 
@@ -90,6 +99,13 @@ impl Mapping {
 
     pub fn name(&self) -> &str {
         self.expression("name")
+    }
+
+    /// How many days before today are read row by row; none: all are.
+    pub fn horizon_days(&self) -> Option<u64> {
+        let (number, unit) = self.get("horizon")?.trim().split_once(' ')?;
+        let days = number.parse().ok().filter(|days| (1..=3650).contains(days))?;
+        matches!(unit, "day" | "days").then_some(days)
     }
 
     pub fn set(&mut self, key: &str, value: String) {

@@ -284,7 +284,9 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
     let rows = transaction
         .query(
             "select name, to_char(added_at, 'YYYY-MM-DD HH24:MI:SS'),
-                    extract(epoch from now() - synced_at)::bigint, left_out::text, mapping
+                    extract(epoch from now() - synced_at)::bigint, left_out::text, mapping,
+                    to_char(summed_from, 'YYYY-MM-DD') || ' to ' || to_char(summed_until - 1, 'YYYY-MM-DD'),
+                    to_char(compared_since, 'YYYY-MM-DD HH24:MI:SS')
              from callstats.source order by name",
             &[],
         )
@@ -303,6 +305,11 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
         let relation = mapping.expression("relation").to_owned();
         line(out, "adopted table", &format!("{name}: {relation}, on since {since}"));
         line(out, "  synchronized", &synced.map_or("never".into(), |seconds| format!("{seconds} s ago")));
+        let summed: Option<String> = row.try_get(5).map_err(failed)?;
+        let compared: Option<String> = row.try_get(6).map_err(failed)?;
+        if let Some((summed, compared)) = summed.zip(compared) {
+            line(out, "  summed", &format!("{summed}; each day was compared with its rows since {compared}"));
+        }
         let counts: serde_json::Value = counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         for (reason, count) in counts.as_object().into_iter().flatten() {
             if count.as_i64().unwrap_or_default() > 0 {

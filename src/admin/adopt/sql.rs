@@ -40,6 +40,7 @@ pub fn probe(mapping: &crate::admin::adopt::mapping::Mapping) -> String {
     let columns: Vec<String> = ["call", "leg_order", "company", "organization", "folder", "agent", "start", "duration"]
         .iter()
         .map(|key| format!("({}) as {key}", mapping.expression(key)))
+        .chain(mapping.get("changed").map(|changed| format!("({changed}) as changed")))
         .collect();
     let filter = mapping.get("filter").map(|filter| format!(" where ({filter})")).unwrap_or_default();
     format!(
@@ -82,13 +83,90 @@ pub fn calls(source: &Resolved, relation: &str, condition: &str) -> String {
     )
 }
 
+/// The days of a mapping that callstats.source_day answers: first, and first after the last.
+fn summed(source: &Resolved) -> Option<(String, String)> {
+    source.mapping.get("horizon")?;
+    let name = literal(source.mapping.name());
+    Some((
+        format!("(select coalesce(s.summed_from, 'infinity') from callstats.source s where s.name = {name})"),
+        format!("(select coalesce(s.summed_until, '-infinity') from callstats.source s where s.name = {name})"),
+    ))
+}
+
+/// The condition that a date is read row by row, to follow others.
+fn is_live(source: &Resolved, date: &str) -> String {
+    summed(source).map(|(from, until)| format!(" and not ({date} >= {from} and {date} < {until})")).unwrap_or_default()
+}
+
+/// The span around a day in which the rows of its calls are, if rows are folded.
+fn span(source: &Resolved) -> Option<String> {
+    source.mapping.get("call").map(|_| format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours"))))
+}
+
+/// Calls by the names of the table and by their date in a zone, from one day up to another, as
+/// pg_temp.callstats_groups. One pass over the rows; what is left is small.
+pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> String {
+    let calls = calls(source, source.mapping.expression("relation"), &near(source, first, last));
+    let zone = literal(zone);
+    let date = source.start.date("t.start", &zone);
+    format!(
+        "select {zone}::text as time_zone, t.company, t.organization, t.folder, t.agent, {date} as call_date, \
+         count(*) as calls, sum(t.ms)::bigint as duration_ms \
+         from ({calls}) t where {date} between {first} and {last} group by 2, 3, 4, 5, 6"
+    )
+}
+
+/// Those groups in the columns of callstats.source_day. The names must exist.
+pub fn day_sums(source: &Resolved) -> String {
+    let zone = if source.start.depends_on_zone() { "and o.time_zone = t.time_zone" } else { "" };
+    format!(
+        "select o.id as organization_id, t.call_date, f.id as folder_id, t.agent collate \"C\" as agent_id, \
+         s.id as source_id, sum(t.calls)::bigint as calls, sum(t.duration_ms)::bigint as duration_ms \
+         from pg_temp.callstats_groups t \
+         join callstats.source s on s.name = {} \
+         join callstats.company c on c.short_name = callstats.adopted_name(t.company) \
+         join callstats.organization o on o.company_id = c.id \
+         and o.short_name = callstats.adopted_name(t.organization) {zone} \
+         join callstats.folder f on f.organization_id = o.id and f.name = callstats.adopted_name(t.folder) \
+         group by 1, 2, 3, 4, 5",
+        literal(source.mapping.name())
+    )
+}
+
+/// The condition on `t.start` of the rows that calls from one day up to another can have.
+pub fn near(source: &Resolved, first: &str, last: &str) -> String {
+    source.start.between("t.start", first, last, span(source).as_deref())
+}
+
+/// The first day on which a row starts that can count, in UTC.
+pub fn first_day(source: &Resolved) -> String {
+    let first = source.start.date("min(t.start)", "'UTC'");
+    format!(
+        "select {first} from ({}) t where {}",
+        rows(source, source.mapping.expression("relation")),
+        source.start.is_countable("t.start")
+    )
+}
+
+/// The days in UTC of rows that changed since $1.
+pub fn changed_days(source: &Resolved) -> Option<String> {
+    let changed = source.mapping.get("changed")?;
+    let filter = source.mapping.get("filter").map(|filter| format!(" and ({filter})")).unwrap_or_default();
+    let start = source.start.date("t.start", "'UTC'");
+    Some(format!(
+        "select distinct {start} from (select {} from {} where ({changed}) >= $1{filter}) t where {}",
+        columns(source),
+        source.mapping.expression("relation"),
+        source.start.is_countable("t.start")
+    ))
+}
+
 /// The branch of callstats.calls_between() for one mapping: a day at a time, so that the rows of a range stream. The
 /// scalar sub-selects keep the order of the days, and `offset 0` keeps the day's rows apart.
 fn branch(source: &Resolved, relation: &str) -> String {
     let on_day = source.start.on_day("t.start", None);
     let groups = if source.mapping.get("call").is_some() {
-        let span = format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours")));
-        let calls = calls(source, relation, &source.start.on_day("t.start", Some(&span)));
+        let calls = calls(source, relation, &source.start.on_day("t.start", span(source).as_deref()));
         format!(
             "select t.folder, t.agent, count(*) as calls, sum(t.ms)::bigint as duration_ms from ({calls}) t \
              where callstats.adopted_name(t.company) = {COMPANY} \
@@ -127,7 +205,8 @@ fn branch(source: &Resolved, relation: &str) -> String {
          join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)\n\
          offset 0) x\n\
          where z.callstats_zone = (select o.time_zone from callstats.organization o where o.id = $1) \
-         and z.callstats_date between $2 and $3"
+         and z.callstats_date between $2 and $3{}",
+        is_live(source, "z.callstats_date")
     )
 }
 
@@ -135,17 +214,15 @@ fn branch(source: &Resolved, relation: &str) -> String {
 fn scan(source: &Resolved, relation: &str) -> String {
     let zone = "(select o.time_zone from callstats.organization o where o.id = $1)";
     let date = source.start.date("t.start", zone);
-    let span = format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours")));
-    let near = source.start.date("t.start", "'UTC'");
-    let near = format!("{near} >= $2 - interval '2 days' - {span} and {near} <= $3 + interval '2 days' + {span}");
-    let calls = calls(source, relation, &near);
+    let calls = calls(source, relation, &near(source, "$2", "$3"));
     format!(
         "select $1, a.day, f.id, a.agent, a.calls, a.duration_ms from (\n\
          select {date} as day, t.folder, t.agent, count(*) as calls, sum(t.ms)::bigint as duration_ms\n\
          from ({calls}) t\n\
          where callstats.adopted_name(t.company) = {COMPANY}\n\
-         and callstats.adopted_name(t.organization) = {ORGANIZATION} and {date} between $2 and $3 group by 1, 2, 3) a\n\
-         join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)"
+         and callstats.adopted_name(t.organization) = {ORGANIZATION} and {date} between $2 and $3{} group by 1, 2, 3) a\n\
+         join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)",
+        is_live(source, &date)
     )
 }
 
@@ -164,6 +241,12 @@ pub fn calls_between(sources: &[(Resolved, bool)]) -> String {
          having sum(s.calls) between -9223372036854775807 and 9223372036854775807\n\
          and sum(s.duration_ms) between -9223372036854775807 and 9223372036854775807",
     );
+    if sources.iter().any(|(source, _)| source.mapping.get("horizon").is_some()) {
+        body.push_str(
+            "\nunion all\nselect $1, d.call_date, d.folder_id, d.agent_id, d.calls, d.duration_ms\n\
+             from callstats.source_day d where d.organization_id = $1 and d.call_date between $2 and $3",
+        );
+    }
     for (source, is_indexed) in sources {
         let relation = source.mapping.expression("relation");
         body.push_str("\nunion all\n");
@@ -191,15 +274,15 @@ fn function(name: &str, body: &str) -> String {
     )
 }
 
-/// Creates the companies, organizations and folders that calls name; each returns how many.
-pub fn names(source: &Resolved, condition: &str) -> [String; 3] {
-    let calls = calls(source, source.mapping.expression("relation"), condition);
+/// Creates the companies, organizations and folders of rows that have those columns; each returns how many.
+pub fn names(source: &Resolved, rows: &str) -> [String; 3] {
     let names = "callstats.adopted_name(a.company) as company, callstats.adopted_name(a.organization) as organization, \
                  callstats.adopted_name(a.folder) as folder";
     let zone = source.mapping.get("time_zone").map_or("'UTC'".to_owned(), literal);
     [
         format!(
-            "create temporary table callstats_names on commit drop as select distinct {names} from ({calls}) a; \
+            "create temporary table callstats_names on commit drop as \
+             select distinct {names} from (select distinct company, organization, folder from ({rows}) c) a; \
              insert into callstats.company (short_name) select distinct company from callstats_names n \
              where not exists (select from callstats.company c where c.short_name = n.company) on conflict do nothing"
         ),

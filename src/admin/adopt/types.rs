@@ -54,7 +54,7 @@ pub enum Start {
 /// A duration as the table has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duration {
-    Seconds,
+    Seconds { is_whole: bool },
     Milliseconds,
     Interval,
 }
@@ -81,6 +81,12 @@ pub fn resolve(mapping: Mapping, columns: &[Column]) -> Result<Resolved, Error> 
     let of = |key: &str| columns.iter().find(|column| column.key == key).map_or("", |column| &column.type_name);
     let (start, start_sql) = start(&mapping, of("start"))?;
     let (duration, duration_sql) = duration(&mapping, of("duration"))?;
+    if mapping.get("changed").is_some() && of("changed") != "timestamp with time zone" {
+        return Err(Error::new(
+            format!("changed is of type {:?}, which is no instant", of("changed")),
+            "of a timestamp, give its zone, such as \"(updated at time zone 'UTC')\"",
+        ));
+    }
     Ok(Resolved {
         company: name("company"),
         organization: name("organization"),
@@ -204,7 +210,7 @@ fn duration(mapping: &Mapping, type_name: &str) -> Result<(Duration, String), Er
         "interval" => Ok((Duration::Interval, expression.to_owned())),
         "time without time zone" => Ok((Duration::Interval, format!("({expression})::interval"))),
         "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" => {
-            scaled(expression.to_owned(), unit)
+            scaled(expression.to_owned(), unit, matches!(type_name, "smallint" | "integer" | "bigint"))
         }
         "text" | "character varying" | "character" => {
             let text = format!("btrim(({expression})::text)");
@@ -219,7 +225,7 @@ fn duration(mapping: &Mapping, type_name: &str) -> Result<(Duration, String), Er
                 ));
             }
             let number = format!("case when {text} ~ '^-?[0-9]{{1,12}}([.][0-9]{{1,12}})?$' then {text}::numeric end");
-            scaled(number, unit)
+            scaled(number, unit, false)
         }
         other => Err(Error::new(
             format!("duration is of type {other:?}, which is no duration"),
@@ -228,11 +234,11 @@ fn duration(mapping: &Mapping, type_name: &str) -> Result<(Duration, String), Er
     }
 }
 
-fn scaled(expression: String, unit: Option<&str>) -> Result<(Duration, String), Error> {
+fn scaled(expression: String, unit: Option<&str>, is_whole: bool) -> Result<(Duration, String), Error> {
     match unit {
-        Some("s") => Ok((Duration::Seconds, expression)),
+        Some("s") => Ok((Duration::Seconds { is_whole }, expression)),
         Some("ms") => Ok((Duration::Milliseconds, expression)),
-        Some("days") => Ok((Duration::Seconds, format!("({expression}) * 86400"))),
+        Some("days") => Ok((Duration::Seconds { is_whole: false }, format!("({expression}) * 86400"))),
         _ => Err(Error::new(
             "duration is a number, and the mapping has no unit",
             "give --unit s, --unit ms or --unit days; for text like 1:02:03, --unit hms",
@@ -315,6 +321,24 @@ impl Start {
         }
     }
 
+    /// The condition that a start can have a date from one up to another, in any zone; a span around it if rows are
+    /// folded. Both are SQL expressions of dates.
+    pub fn between(&self, start: &str, first: &str, last: &str, span: Option<&str>) -> String {
+        let span = span.unwrap_or("interval '0'");
+        let first = format!("(({first})::timestamp - interval '2 days' - {span})");
+        let last = format!("(({last})::timestamp + interval '3 days' + {span})");
+        let utc = |moment: &str| format!("({moment} at time zone 'UTC')");
+        match self {
+            Self::Instant => format!("{start} >= {} and {start} < {}", utc(&first), utc(&last)),
+            Self::Wall | Self::WallIn(_) => format!("{start} >= {first} and {start} < {last}"),
+            Self::Date => format!("{start} >= {first}::date and {start} <= {last}::date"),
+            Self::Epoch { per_second, number } => {
+                let of = |moment: &str| format!("(extract(epoch from {}) * {per_second})::{number}", utc(moment));
+                format!("{start} >= {} and {start} < {}", of(&first), of(&last))
+            }
+        }
+    }
+
     /// The condition that a start is of the last two days.
     pub fn is_recent(&self, start: &str) -> String {
         match self {
@@ -342,6 +366,11 @@ impl Start {
         }
     }
 
+    /// Whether the date of a start differs between zones.
+    pub fn depends_on_zone(&self) -> bool {
+        !matches!(self, Self::Wall | Self::Date)
+    }
+
     /// The local date of a start.
     pub fn date(&self, start: &str, zone: &str) -> String {
         match self {
@@ -363,7 +392,9 @@ impl Duration {
     /// The condition that a duration can be counted: false for NaN and infinity, which are greater than any number.
     pub fn is_countable(self, duration: &str) -> String {
         let longest = match self {
-            Self::Seconds => LONGEST_S.to_owned(),
+            // Compared as the integers that they are; the fraction of the longest second cannot count.
+            Self::Seconds { is_whole: true } => "2147483".to_owned(),
+            Self::Seconds { is_whole: false } => LONGEST_S.to_owned(),
             Self::Milliseconds => LONGEST_MS.to_owned(),
             Self::Interval => format!("interval '{LONGEST_S} seconds'"),
         };
@@ -377,7 +408,9 @@ impl Duration {
     /// Milliseconds of a duration that can be counted.
     pub fn milliseconds(self, duration: &str) -> String {
         match self {
-            Self::Seconds => format!("round({duration}::numeric * 1000)::bigint"),
+            // An integer needs no rounding, which would cost more than all else of a row.
+            Self::Seconds { is_whole: true } => format!("{duration}::bigint * 1000"),
+            Self::Seconds { is_whole: false } => format!("round({duration}::numeric * 1000)::bigint"),
             Self::Milliseconds => format!("round({duration}::numeric)::bigint"),
             Self::Interval => format!("round(extract(epoch from {duration})::numeric * 1000)::bigint"),
         }
