@@ -210,7 +210,8 @@ fn branch(source: &Resolved, relation: &str) -> String {
     )
 }
 
-/// The same for a table whose start has no index: one pass over it, instead of one for each day.
+/// The same for a table whose start has no index, and for one of a foreign server: one pass over the range, instead of
+/// one for each day.
 fn scan(source: &Resolved, relation: &str) -> String {
     let zone = "(select o.time_zone from callstats.organization o where o.id = $1)";
     let date = source.start.date("t.start", zone);

@@ -322,18 +322,20 @@ impl Start {
     }
 
     /// The condition that a start can have a date from one up to another, in any zone; a span around it if rows are
-    /// folded. Both are SQL expressions of dates.
+    /// folded. Both are SQL expressions of dates. Sub-selects, so that a foreign server gets plain parameters.
     pub fn between(&self, start: &str, first: &str, last: &str, span: Option<&str>) -> String {
         let span = span.unwrap_or("interval '0'");
-        let first = format!("(({first})::timestamp - interval '2 days' - {span})");
-        let last = format!("(({last})::timestamp + interval '3 days' + {span})");
-        let utc = |moment: &str| format!("({moment} at time zone 'UTC')");
+        let first = format!("({first})::timestamp - interval '2 days' - {span}");
+        let last = format!("({last})::timestamp + interval '3 days' + {span}");
+        let utc = |moment: &str| format!("(select ({moment}) at time zone 'UTC')");
         match self {
             Self::Instant => format!("{start} >= {} and {start} < {}", utc(&first), utc(&last)),
-            Self::Wall | Self::WallIn(_) => format!("{start} >= {first} and {start} < {last}"),
-            Self::Date => format!("{start} >= {first}::date and {start} <= {last}::date"),
+            Self::Wall | Self::WallIn(_) => format!("{start} >= (select {first}) and {start} < (select {last})"),
+            Self::Date => format!("{start} >= (select ({first})::date) and {start} <= (select ({last})::date)"),
             Self::Epoch { per_second, number } => {
-                let of = |moment: &str| format!("(extract(epoch from {}) * {per_second})::{number}", utc(moment));
+                let of = |moment: &str| {
+                    format!("(select (extract(epoch from ({moment}) at time zone 'UTC') * {per_second})::{number})")
+                };
                 format!("{start} >= {} and {start} < {}", of(&first), of(&last))
             }
         }
