@@ -322,8 +322,8 @@ def test_of_several_hosts_the_first_is_down(cluster, replay_database, start):
 
 
 def test_a_stalled_server_is_waited_for_only_so_long(frail, frail_database, start):
-    """Stopped by a signal: the kernel still accepts connections, and nobody answers on them. A request whose statement
-    is with the server waits with it; all others get their answer in time, and nothing is left of it afterwards."""
+    """Stopped by a signal: the kernel still accepts connections, and nobody answers on them. All requests
+    get their answer in time, the one whose statement is with the server, too, and nothing is left of it afterwards."""
     worker = start(Worker, frail_database.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="300")
     assert worker.ask("GET", DAY).body == BILLING
     pids = [frail.process.pid, *(pid for (pid,) in frail_database.query("select pid from pg_stat_activity"))]
@@ -334,17 +334,16 @@ def test_a_stalled_server_is_waited_for_only_so_long(frail, frail_database, star
             waiting = {connection.socket: connection for connection in (
                 stack.enter_context(asked(worker)) for _ in range(6))}
             began = time.monotonic()
-            while len(waiting) > 1:  # whichever has the one connection
+            while waiting:  # the one that has the connection is the last
+                if len(waiting) == 1:
+                    assert time.monotonic() - began < 2
                 ready, _, _ = select.select(list(waiting), [], [], 10)
-                assert ready, "the others are answered"
+                assert ready, "all are answered"
                 for answered in ready:
                     assert waiting.pop(answered).receive().status == 503
-            assert time.monotonic() - began < 2
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-            (last,) = waiting.values()
-            assert last.receive().body == BILLING
+            assert time.monotonic() - began < 4
+            assert "no reply within 1000 ms" in worker.text()
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-    assert worker.ask("GET", DAY).body == BILLING
+    wait_until(lambda: worker.ask("GET", DAY).body == BILLING)

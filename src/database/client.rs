@@ -2,6 +2,7 @@
 //! a deadline for opening a connection, statements in a transaction of their own in one round trip, and a way to know
 //! whether a pooler is in between. Touches the network.
 
+use crate::database::transport::{Silence, Transport};
 use futures_core::Stream as _;
 use std::future::{self, Future};
 use std::io;
@@ -9,7 +10,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
@@ -43,6 +43,7 @@ pub struct Client {
     inner: Option<tokio_postgres::Client>,
     poll_message: Box<PollMessage>,
     runtime: Runtime,
+    silence: Silence,
 }
 
 impl Client {
@@ -50,8 +51,16 @@ impl Client {
         runtime: Runtime,
         inner: tokio_postgres::Client,
         mut connection: Connection<Transport, Transport>,
+        silence: Silence,
     ) -> Self {
-        Self { inner: Some(inner), poll_message: Box::new(move |context| connection.poll_message(context)), runtime }
+        let poll_message = Box::new(move |context: &mut Context<'_>| connection.poll_message(context));
+        Self { inner: Some(inner), poll_message, runtime, silence }
+    }
+
+    /// From now on, a server that sends nothing for so long while a reply is awaited counts as lost. None: it may take
+    /// any time.
+    pub fn limit_silence(&self, limit: Option<Duration>) {
+        self.silence.limit(limit);
     }
 
     /// Runs a future of the client while the connection sends and receives.
@@ -59,7 +68,7 @@ impl Client {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let Self { inner: Some(inner), poll_message, runtime } = self else {
+        let Self { inner: Some(inner), poll_message, runtime, .. } = self else {
             unreachable!("taken only when it is dropped")
         };
         let mut work = pin!(start(inner));
@@ -250,74 +259,6 @@ fn ready<T>(poll: Poll<T>) -> Option<T> {
     match poll {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
-    }
-}
-
-/// A connection that is open and encrypted already, if it is to be.
-pub enum Transport {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<postgres_openssl::TlsStream<TcpStream>>),
-}
-
-macro_rules! delegate {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Transport::Tcp($stream) => {
-                let $stream = Pin::new($stream);
-                $call
-            }
-            Transport::Unix($stream) => {
-                let $stream = Pin::new($stream);
-                $call
-            }
-            Transport::Tls($stream) => {
-                let $stream = Pin::new(&mut **$stream);
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_shutdown(cx))
-    }
-}
-
-impl TlsStream for Transport {
-    fn channel_binding(&self) -> ChannelBinding {
-        match self {
-            Self::Tls(stream) => stream.channel_binding(),
-            Self::Tcp(_) | Self::Unix(_) => ChannelBinding::none(),
-        }
-    }
-}
-
-/// Hands a [`Transport`] to the crate as if the crate had negotiated it.
-pub struct Negotiated;
-
-impl TlsConnect<Transport> for Negotiated {
-    type Stream = Transport;
-    type Error = std::convert::Infallible;
-    type Future = future::Ready<Result<Transport, Self::Error>>;
-
-    fn connect(self, stream: Transport) -> Self::Future {
-        future::ready(Ok(stream))
     }
 }
 

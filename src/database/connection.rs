@@ -41,6 +41,11 @@ const NO_NAME: &str = "\u{1}";
 /// How long a command of the operator waits for a connection.
 const OPERATOR_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The least time that a server has for the statement that looks up who may ask what, which takes a millisecond.
+const SCOPE_PATIENCE: Duration = Duration::from_secs(1);
+/// The time that a server has, beyond the statement timeout, to report that it kept to it.
+const ROWS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the operator says about the database.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -73,6 +78,8 @@ struct Shared {
     /// Tables are adopted, as the last `scope.sql` saw it, on whatever connection.
     is_adopted: AtomicBool,
     random: RandomState,
+    /// How long the server may be silent before it answers who may ask what, and before it sends rows.
+    patience: [Option<Duration>; 2],
 }
 
 impl Connector {
@@ -94,6 +101,11 @@ impl Connector {
             loses_statements: AtomicBool::new(false),
             is_adopted: AtomicBool::new(false),
             random: RandomState::new(),
+            patience: [
+                Some(settings.wait.max(SCOPE_PATIENCE)),
+                // The server keeps to the timeout, and answers that it did.
+                (!settings.statement_timeout.is_zero()).then(|| settings.statement_timeout + ROWS_PATIENCE),
+            ],
         })))
     }
 
@@ -385,6 +397,19 @@ impl Connection {
         parameters: &[Parameter<'_>],
         each: &mut dyn FnMut(Row) -> Result<(), E>,
     ) -> Result<(), RowsError<E>> {
+        let is_scope = matches!(which, Which::Scope | Which::Scope1);
+        self.client.limit_silence(self.shared.patience[usize::from(!is_scope)]);
+        let result = self.rows_of(which, parameters, each);
+        self.client.limit_silence(None);
+        result
+    }
+
+    fn rows_of<E>(
+        &mut self,
+        which: Which,
+        parameters: &[Parameter<'_>],
+        each: &mut dyn FnMut(Row) -> Result<(), E>,
+    ) -> Result<(), RowsError<E>> {
         let begin = (!self.is_direct).then_some(self.shared.for_transaction.as_str());
         let loses_statements = &self.shared.loses_statements;
         if let (Some(statements), false) = (&mut self.statements, loses_statements.load(Ordering::Relaxed)) {
@@ -564,7 +589,9 @@ impl Connection {
     /// Notes how a statement ended. Rows that nobody takes are still to come if the receiver failed.
     fn after<T>(&mut self, result: Result<T, StreamError>) -> Result<T, StreamError> {
         match &result {
-            Err(StreamError::Database(error)) => self.is_broken |= error.kind == ConnectionLost,
+            Err(StreamError::Database(error)) => {
+                self.is_broken |= matches!(error.kind, ConnectionLost | Unavailable);
+            }
             Err(StreamError::Receiver(_)) => {
                 self.is_broken = true;
                 (self.canceller())();
@@ -579,7 +606,7 @@ impl Connection {
 impl Session for Connection {
     fn look_up(&mut self, query: &ScopeQuery<'_>) -> Result<ScopeRow, DatabaseError> {
         let result = self.look_up_encodable(query);
-        self.is_broken |= matches!(&result, Err(error) if error.kind == ConnectionLost);
+        self.is_broken |= matches!(&result, Err(error) if matches!(error.kind, ConnectionLost | Unavailable));
         self.last_used = Instant::now();
         result
     }

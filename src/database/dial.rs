@@ -1,10 +1,11 @@
 //! Opens a connection to one of the hosts of `DATABASE_URL`, as libpq chooses it, with a deadline for each address that
 //! covers name, TCP, TLS and login. Touches the network and what [`super::tls`] touches.
 
-use crate::database::client::{Client, Negotiated, Transport};
+use crate::database::client::Client;
 use crate::database::error::{classify_connect_error, out_of_file_descriptors};
 use crate::database::resolve::Resolver;
 use crate::database::tls;
+use crate::database::transport::{Negotiated, Stream, Transport};
 use crate::database::url::{DatabaseUrl, Host, SslMode, TargetSession};
 use crate::store::DatabaseErrorKind::{OutOfFileDescriptors, Unavailable};
 use crate::store::{DatabaseError, DatabaseErrorKind};
@@ -241,7 +242,8 @@ impl Dialler {
         let connected = runtime.block_on(async {
             timeout_at(deadline.into(), async {
                 let transport = self.open(route, mode).await?;
-                config.connect_raw(transport, Negotiated).await.map_err(|error| {
+                let silence = transport.silence();
+                let connected = config.connect_raw(transport, Negotiated).await.map_err(|error| {
                     let classified = classify_connect_error(&error);
                     let message = match error.code() {
                         Some(_) => format!("{} (at {host})", classified.message),
@@ -249,7 +251,8 @@ impl Dialler {
                     };
                     let next = if error.code().is_some() { Next::OtherMode } else { Next::Address };
                     Attempt { error: DatabaseError { message, ..classified }, next }
-                })
+                });
+                connected.map(|(client, connection)| (client, connection, silence))
             })
             .await
         });
@@ -257,8 +260,8 @@ impl Dialler {
             let text = format!("it did not reply within {} ms", self.limit.as_millis());
             Attempt { error: cannot_connect(&host, &text), next: Next::Address }
         };
-        let (inner, connection) = connected.map_err(late)??;
-        let mut client = Client::new(runtime, inner, connection);
+        let (inner, connection, silence) = connected.map_err(late)??;
+        let mut client = Client::new(runtime, inner, connection, silence);
         self.hold_to(target, &mut client, &host, deadline)?;
         Ok(client)
     }
@@ -297,13 +300,13 @@ impl Dialler {
                 let stream = stream.map_err(failed)?;
                 self.hold_to_peer(&stream)
                     .map_err(|text| Attempt { error: cannot_connect(&host, &text), next: Next::Nothing })?;
-                return Ok(Transport::Unix(stream));
+                return Ok(Transport::new(Stream::Unix(stream)));
             }
             Address::Ip(address) => TcpStream::connect(address).await.map_err(failed)?,
         };
         self.set_options(&stream).map_err(failed)?;
         if !route.is_encrypted {
-            return Ok(Transport::Tcp(stream));
+            return Ok(Transport::new(Stream::Tcp(stream)));
         }
         // Certificates are read only now, because a server that encrypts nothing needs none.
         if !self.url.tls.is_direct {
@@ -312,7 +315,7 @@ impl Dialler {
                 b'S' => (),
                 _ if mode == SslMode::Prefer => {
                     route.is_encrypted = false;
-                    return Ok(Transport::Tcp(stream));
+                    return Ok(Transport::new(Stream::Tcp(stream)));
                 }
                 b'N' | b'E' => {
                     let error = cannot_connect(&host, "the server does not support TLS, but sslmode requires it");
@@ -329,7 +332,7 @@ impl Dialler {
         let connector = tls::connector(&self.url.tls, &host)
             .map_err(|text| Attempt { error: cannot_connect(&host, &text), next: Next::Nothing })?;
         let stream = connector.connect(stream).await.map_err(|error| unusable(tls::describe(&*error)))?;
-        Ok(Transport::Tls(Box::new(stream)))
+        Ok(Transport::new(Stream::Tls(Box::new(stream))))
     }
 
     fn set_options(&self, stream: &TcpStream) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! What an error of PostgreSQL or of the way to it means for a request: decided by its SQLSTATE or its type, never by
 //! its text. Pure.
 
+use crate::database::transport::Silent;
 use crate::store::DatabaseErrorKind::{
     ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Refused, Timeout, Unavailable,
 };
@@ -34,6 +35,14 @@ pub fn describe(error: &postgres::Error) -> String {
 pub fn classify(error: &postgres::Error) -> DatabaseError {
     let text = describe(error);
     let Some(code) = error.code() else {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        if cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<Silent>()) {
+            return DatabaseError::new(
+                Unavailable,
+                format!("the database does not reply: {text}"),
+                "look for locks in pg_locks, for a pooler without a free server connection, or for a server that hangs",
+            );
+        }
         return if error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>()) {
             DatabaseError::new(ConnectionLost, format!("lost the database connection: {text}"), SEE_SERVER_LOG)
         } else {

@@ -10,6 +10,7 @@ mod fairness;
 mod pool;
 mod resolve;
 mod tls;
+mod transport;
 mod url;
 
 pub use connection::{ADOPTED_ORGANIZATION_DAYS, Connection, Connector, ORGANIZATION_DAYS, Settings};

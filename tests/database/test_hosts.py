@@ -160,7 +160,7 @@ def test_connections_have_a_lifetime(replay_database, start):
         return {pid for (pid,) in rows}
 
     first = backend()
-    wait_until(lambda: not first & backend(), 5)
+    wait_until(lambda: not first & backend(), 15)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Through PgBouncer as Debian ships it, in session and in transaction mode: answers, limits, statements, cancelling."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import time
 
+import psycopg2
 import pytest
 
 from ..support import fastcgi
@@ -171,16 +173,32 @@ def test_a_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
 
 def test_a_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
     pooler = start(PgBouncer, replay_database, "transaction")
-    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="4000")
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
     assert worker.ask("GET", DAY).status == 503
     assert cgi(pooler.url, worker.folder)[0] == 503
     pooler.process = type(pooler.process)(["pgbouncer", pooler.folder / "pgbouncer.ini"], pooler.folder / "log")
-    wait_until(lambda: worker.ask("GET", DAY).status == 200, 3)
+    wait_until(lambda: worker.ask("GET", DAY).status == 200, 15)
     pooler.admin("PAUSE")
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(worker.ask, "GET", DAY)
         wait_until(lambda: os.path.exists(worker.socket))
         pooler.admin("RESUME")
-        assert waiting.result(10).body == BILLING
+        assert waiting.result(10).body == BILLING, worker.text()
+
+
+def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):
+    """PgBouncer accepts any login, and leaves the first statement waiting."""
+    pooler = start(PgBouncer, replay_database, "session", default_pool_size=1, reserve_pool_size=0)
+    with contextlib.closing(psycopg2.connect(pooler.url)) as holder:
+        holder.cursor().execute("select 1")
+        folder = start(Worker, replay_database.url).folder
+        started = time.monotonic()
+        status, body, log = cgi(pooler.url, folder)
+        assert (status, time.monotonic() - started < 10) == (503, True), (body, log)
+        assert "no reply within 2000 ms" in log and "a pooler without a free server connection" in log, log
+        worker = start(Worker, pooler.url)
+        assert worker.ask("GET", DAY).status == 503
+    assert cgi(pooler.url, folder)[:2] == (200, BILLING)
+    wait_until(lambda: worker.ask("GET", DAY).status == 200, 30)

@@ -40,7 +40,8 @@ class PgBouncer:
         )
         self.folder.write("debian.ini", DEBIAN.read_bytes())
         self.process = Process(["pgbouncer", configuration], self.folder / "log")
-        wait_until(lambda: accepts(self.port), what="PgBouncer accepts")
+        socket = self.folder / f".s.PGSQL.{self.port}"
+        wait_until(lambda: accepts(self.port) and socket.exists(), what="PgBouncer accepts")
 
     @property
     def url(self):
