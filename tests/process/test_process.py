@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import CALLSTATS, as_user, free_port, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import CALLSTATS, as_user, free_port, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -66,7 +66,7 @@ def test_a_socket_that_was_left_over_is_replaced(replay_worker, start, tmp_path)
             self.process.kill(9)
             self.process.wait()
             assert os.path.exists(self.socket)
-            from .support.processes import Process
+            from ..support.processes import Process
             self.process = Process([CALLSTATS, "--listen", self.socket], self.log, **self.environment)
             wait_until(self.accepts)
     worker = start(AfterACrash, replay_worker.environment["DATABASE_URL"])

@@ -2,8 +2,8 @@
 import psycopg2
 import pytest
 
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 ORGANIZATION = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303"
 FOLDER = f"/stats/acme/support/Sales?token={ROOT_TOKEN}&daterange=20260303"

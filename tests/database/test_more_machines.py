@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from .support import torture
-from .support.postgres import Cluster, Replica
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker, check
+from ..support import torture
+from ..support.postgres import Cluster, Replica
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker, check
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'

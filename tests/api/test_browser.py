@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
-from .support.processes import Folder, as_user
-from .support.webservers import Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support.processes import Folder, as_user
+from ..support.webservers import Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 AWKWARD = ["<script>document.title='run'</script>", "<img src=x onerror=\"document.title='run'\">", "</script>", "&lt;", "\u2028",
            "<!--", "]]>", "<plaintext>", "<svg/onload=document.title='run'>", "'\"`", "&#60;script&#62;"]

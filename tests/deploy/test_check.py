@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from .support.processes import PROJECT, Folder
-from .support.worker import ROOT_TOKEN, check
+from ..support.processes import PROJECT, Folder
+from ..support.worker import ROOT_TOKEN, check
 
 
 class Checked:

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from .support import fastcgi
-from .support.documents import section
-from .support.overlay import Booted, Machine, printed
-from .support.processes import CALLSTATS, PROJECT, wait_until
-from .support.worker import ROOT_TOKEN
+from ..support import fastcgi
+from ..support.documents import section
+from ..support.overlay import Booted, Machine, printed
+from ..support.processes import CALLSTATS, PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN
 
 UNITS = PROJECT / "deploy" / "systemd"
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"

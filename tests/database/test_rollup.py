@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from .support import torture
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import torture
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 ROLLUP, REMOVE = PROJECT / "deploy" / "rollup.sql", PROJECT / "deploy" / "rollup-remove.sql"
 

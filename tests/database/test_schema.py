@@ -4,7 +4,7 @@ import re
 import psycopg2
 import pytest
 
-from .support.processes import PROJECT
+from ..support.processes import PROJECT
 
 SCHEMA = PROJECT / "deploy" / "schema.sql"
 TENANTS = """

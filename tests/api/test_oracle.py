@@ -7,9 +7,9 @@ import zoneinfo
 
 import pytest
 
-from .support import fastcgi
-from .support.oracle import Call, Days, answer
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.oracle import Call, Days, answer
+from ..support.worker import ROOT_TOKEN, Worker
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", "Pacific/Pago_Pago",
          "Australia/Lord_Howe", "America/Sao_Paulo"]

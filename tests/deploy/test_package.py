@@ -8,9 +8,9 @@ import tempfile
 
 import pytest
 
-from .support import fastcgi
-from .support.postgres import Cluster
-from .support.processes import PROJECT, free_port, wait_until
+from ..support import fastcgi
+from ..support.postgres import Cluster
+from ..support.processes import PROJECT, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="packages are installed by root")
 

@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import CALLSTATS, Folder, Process, wait_until
-from .support.webservers import Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import CALLSTATS, Folder, Process, wait_until
+from ..support.webservers import Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from .support.processes import PROJECT
-from .support.worker import ROOT_TOKEN, Worker
+from ..support.processes import PROJECT
+from ..support.worker import ROOT_TOKEN, Worker
 
 HEADER = "company,organization,folder,agent,start,seconds\n"
 

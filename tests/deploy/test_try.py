@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 
-from .support.processes import PROJECT, wait_until
+from ..support.processes import PROJECT, wait_until
 
 
 def environment(tmp_path):

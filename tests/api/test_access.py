@@ -8,10 +8,10 @@ import urllib.parse
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import PROJECT
-from .support.webservers import Apache, Nginx
-from .support.worker import Worker
+from ..support import fastcgi
+from ..support.processes import PROJECT
+from ..support.webservers import Apache, Nginx
+from ..support.worker import Worker
 
 # As `callstats token add` creates them: 32 letters and digits.
 ROOT_TOKEN = "r00tr00tr00tr00tr00tr00tr00tr00t"

@@ -5,9 +5,9 @@ import re
 import psycopg2
 import pytest
 
-from .support import torture
-from .support.processes import PROJECT
-from .support.worker import ROOT_TOKEN, Worker, check
+from ..support import torture
+from ..support.processes import PROJECT
+from ..support.worker import ROOT_TOKEN, Worker, check
 
 PARTITIONS, ROLLUP = PROJECT / "deploy" / "partitions.sql", PROJECT / "deploy" / "rollup.sql"
 ALL = f"/stats/acme/a?token={ROOT_TOKEN}&daterange=20200101-20991231"

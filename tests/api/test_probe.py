@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from .support import fastcgi
-from .support.postgres import Cluster
-from .support.processes import PROJECT
-from .support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.postgres import Cluster
+from ..support.processes import PROJECT
+from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import Folder
-from .support.webservers import InFrontOfWorker, WebServer
-from .support.worker import ROOT_TOKEN
+from ..support import fastcgi
+from ..support.processes import Folder
+from ..support.webservers import InFrontOfWorker, WebServer
+from ..support.worker import ROOT_TOKEN
 
 # The shortest parameters of all here have 12 bytes, lengths included.
 TAKEN = 1024 * 1024 // 12

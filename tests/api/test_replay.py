@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from .support.processes import PROJECT
-from .support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, NginxCgi
-from .support.worker import ROOT_TOKEN
+from ..support.processes import PROJECT
+from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, NginxCgi
+from ..support.worker import ROOT_TOKEN
 
 FILES = sorted(map(str, (PROJECT / "tests" / "replay").glob("*.replay")))
 

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 PATH = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303"
 UNREADABLE = "Malformed request"
