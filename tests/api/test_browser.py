@@ -83,7 +83,7 @@ def test_errors_are_text(server, browse):
         assert json.loads(page.text)["error"]
 
 
-def test_the_browser_would_run_it(browse):
+def test_browser_runs_unescaped_markup(browse):
     """The test itself: unescaped, such a name does run."""
     page = browse("data:text/html,%3Cscript%3Edocument.body.append('run')%3C/script%3E")
     assert "run" in page.text and "script" in dict(page.elements)

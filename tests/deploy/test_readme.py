@@ -23,17 +23,19 @@ ELSEWHERE = {
         "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
     "sudo cp -rLT deploy/page /usr/share/callstats/page":
         "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
-    MULTIWATCH: "tests/deploy/test_service_files.py::test_multiwatch_starts_the_worker_again_without_a_spin",
+    MULTIWATCH: "tests/deploy/test_service_files.py::test_multiwatch_restarts_the_worker_without_a_busy_loop",
     "deploy/try": "tests/deploy/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
-    '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"': "tests/deploy/test_try.py::test_once",
+    '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"':
+        "tests/deploy/test_try.py::test_once_checks_its_answers_and_exits",
     "tests/replay/replay http://stats.example my.replay --set token=...":
         "tests/deploy/test_readme.py::test_replay_examples_run_with_values",
     "tests/replay/replay fcgi:/run/callstats/callstats.sock my.replay --set token=...":
         "tests/deploy/test_readme.py::test_replay_examples_run_with_values",
     "select callstats.add_shard('one', 'host=... dbname=... user=callstats_worker password=...');":
-        "tests/database/test_more_machines.py::test_shards",
-    "select callstats.assign_organization(1, 'one');": "tests/database/test_more_machines.py::test_shards",
+        "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
+    "select callstats.assign_organization(1, 'one');":
+        "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
 }
 
 # Typed by no test, and why.
@@ -158,7 +160,7 @@ def clean(machine):
 
 @pytest.mark.slow
 @needs_root
-def test_package_installs_serves_upgrades_grows_and_goes_as_printed(start):
+def test_package_lifecycle_works_as_printed(start):
     machine = start(Booted)
     clean(machine)
     machine.run("systemctl start postgresql nginx")
