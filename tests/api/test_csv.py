@@ -89,7 +89,7 @@ def test_rows_are_those_of_the_json_in_the_order_of_bytes(worker):
 @pytest.mark.parametrize("path, query", [("support", "daterange=20260304"), ("support", "daterange=20260304-20260303"),
                                          ("support", "daterange=x&interval=month"), ("empty", ""),
                                          ("support/007", "daterange=20250101-20251231&interval=total")])
-def test_nothing_is_the_header_row(worker, path, query):
+def test_empty_result_is_the_header_row(worker, path, query):
     answer = ask(worker, path, query)
     assert (answer.status, answer.body.decode()) == (200, EMPTY)
 
@@ -112,7 +112,7 @@ def test_headers_are_those_of_a_file(worker, path, query, name):
     assert (head.status, head.headers, head.body) == (answer.status, answer.headers, b"")
 
 
-def test_other_letters_have_a_file_name_of_their_own(worker):
+def test_other_letters_have_an_encoded_file_name(worker):
     disposition = ask(worker, "support/Z%C3%BCrich").headers["content-disposition"]
     plain, encoded = disposition.split("; ")[1:]
     assert plain.startswith('filename="acme-support-Z_rich-2') and plain.endswith('.csv"')
@@ -125,13 +125,13 @@ def test_other_letters_have_a_file_name_of_their_own(worker):
     ("GET", "/stats/acme/support?format=csv", 401), ("GET", f"/stats/acme/x?format=csv&token={ROOT_TOKEN}", 404),
     ("GET", f"/stats/acme/support?format=csv&interval=x&token={ROOT_TOKEN}", 400), ("GET", "/stats?format=csv", 404),
     ("POST", f"/stats/acme/support?format=csv&token={ROOT_TOKEN}", 405)])
-def test_an_error_stays_json(worker, method, uri, status):
+def test_error_stays_json(worker, method, uri, status):
     answer = worker.ask(method, uri)
     assert (answer.status, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
     assert "content-disposition" not in answer.headers and json.loads(answer.body)["error"]
 
 
-def test_a_database_that_is_unavailable_is_a_json_error(start):
+def test_database_that_is_unavailable_is_a_json_error(start):
     worker = start(Worker, "host=/nowhere user=callstats_worker dbname=x", CALLSTATS_DB_WAIT_MS="100")
     answer = ask(worker)
     assert (answer.status, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
@@ -171,7 +171,7 @@ def lines(text):
 
 
 @pytest.mark.parametrize("columns", ["2/2/3/2", ""], ids=["names as text", "names as they come"])
-def test_a_spreadsheet_has_the_same_figures_and_runs_nothing(worker, start, columns):
+def test_spreadsheet_has_the_same_figures_and_runs_nothing(worker, start, columns):
     office = start(Office)
     text = ask(worker).body
     file = office.folder.write("calls.csv", text)

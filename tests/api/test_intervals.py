@@ -28,7 +28,7 @@ def entries(worker, query):
 
 @pytest.mark.parametrize("value", ["year", "DAY", "day ", "%20day", "days", "1", "-", "day,week", "w%C3%A9ek", "0"])
 @pytest.mark.parametrize("name, values", [("interval", "day, week, month or total"), ("format", "json or csv")])
-def test_another_value_is_refused_by_name(replay_worker, name, values, value):
+def test_invalid_value_is_refused_by_name(replay_worker, name, values, value):
     # The request comes before the token and before all that it names.
     for token in (ROOT_TOKEN, "nobody's"):
         answer = replay_worker.ask("GET", f"/stats/nowhere/x?token={token}&{name}={value}")
@@ -40,7 +40,7 @@ def test_another_value_is_refused_by_name(replay_worker, name, values, value):
 
 
 @pytest.mark.parametrize("name", ["interval", "format"])
-def test_a_parameter_given_twice_is_refused(replay_worker, name):
+def test_parameter_given_twice_is_refused(replay_worker, name):
     value = {"interval": "day", "format": "json"}[name]
     for query in (f"{name}={value}&{name}={value}", f"{name}=&{name}={value}", f"{name}=&{name}="):
         answer = replay_worker.ask("GET", f"{STATS}&{query}")
@@ -65,7 +65,7 @@ def test_corrections_count_over_the_interval(one_folder, start):
         [("20260302", 5), ("20260303", -2), ("20260304", 2), ("20260308", -1)]
 
 
-def test_a_folder_whose_calls_sum_to_zero_does_not_exist(one_folder, start):
+def test_folder_whose_calls_sum_to_zero_does_not_exist(one_folder, start):
     totals(one_folder, ("2026-03-02", "a", 1, 1000), ("2026-03-30", None, -1, -1000))
     worker = start(Worker, one_folder.url)
     for interval, dates in (("day", ["20260302", "20260330"]), ("week", ["20260302", "20260330"]), ("month", []),
@@ -91,7 +91,7 @@ def test_sums_are_exact_beyond_doubles_and_64_bits(one_folder, start):
 
 
 @pytest.mark.parametrize("format", ["json", "csv"])
-def test_the_first_month_is_sent_when_it_is_over(database, start, format):
+def test_first_month_is_sent_when_it_is_over(database, start, format):
     """The statement is held up in March: by then January has been sent."""
     database.query(f"""
         insert into callstats.company (id, short_name) values (1, 'acme');
@@ -128,7 +128,7 @@ def test_the_first_month_is_sent_when_it_is_over(database, start, format):
     assert fastcgi.cgi_response(content + rest)[2] == whole.body
 
 
-def test_the_day_stays_the_default(replay_worker):
+def test_day_stays_the_default(replay_worker):
     uri = "/stats/acme/support?token=acme-token&daterange=20260301-20260331"
     plain = replay_worker.ask("GET", uri)
     assert json.loads(plain.body)

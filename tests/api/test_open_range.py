@@ -77,7 +77,7 @@ def test_everything_up_to_a_day_starts_with_the_first_call(one_folder, start):
     assert answer("daterange=19000101-&interval=total") == [("19000101", 2)]
 
 
-def test_another_value_is_reported_with_the_other_errors():
+def test_invalid_value_is_reported_with_the_other_errors():
     for value in ("open", "DAY", "Unbounded", "day,unbounded", "1"):
         done = subprocess.run([CALLSTATS, "--listen", "/nowhere/x"], capture_output=True, text=True,
                               **as_user(DATABASE_URL="host=/nowhere", CALLSTATS_OPEN_RANGE=value,

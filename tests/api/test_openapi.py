@@ -66,7 +66,7 @@ def check(method, uri, answer, seen):
     assert ("content-disposition" in answer.headers) == (not is_json)
 
 
-def test_the_document_is_well_formed():
+def test_document_is_well_formed():
     assert DOCUMENT["openapi"] == "3.1.0"
     for schema in DOCUMENT["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -80,7 +80,7 @@ def test_the_document_is_well_formed():
         assert names == re.findall(r"{(\w+)}", template)
 
 
-def test_the_answers_to_all_replay_files_are_in_the_document(replay_worker):
+def test_answers_to_all_replay_files_are_in_the_document(replay_worker):
     seen = set()
     days = {"today": "20260303", "yesterday": "20260302", "in_two_days": "20260305"}
     values = {"nothing": "", "root": ROOT_TOKEN, **days}
@@ -110,7 +110,7 @@ def test_each_documented_value_is_answered_and_no_other(replay_worker):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_database_that_is_unavailable_is_in_the_document(start, method):
+def test_database_that_is_unavailable_is_in_the_document(start, method):
     worker = start(Worker, "host=/nowhere user=callstats_worker dbname=x", CALLSTATS_DB_WAIT_MS="100")
     seen = set()
     for uri in ("/stats/a/b", "/stats/a/b/c"):

@@ -70,7 +70,7 @@ def test_each_instant_around_each_change_of_clocks_is_on_its_local_day(database,
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_wall_clock_time_is_on_its_own_day(database, start, zone):
+def test_wall_clock_time_is_on_its_own_day(database, start, zone):
     """In the zone of the organization, whatever the zone of the session is; hours that a clock skipped included."""
     database.query(FLAT.format("timestamp", "int"))
     times = sorted({datetime.datetime.combine(day, datetime.time(hour, minute)) for day in changes(zone)
@@ -85,7 +85,7 @@ def test_a_wall_clock_time_is_on_its_own_day(database, start, zone):
     assert body(worker, "acme/support", "20000101-20301231") == expected
 
 
-def test_a_wall_clock_time_of_another_zone_is_on_the_day_of_the_organization(database, start):
+def test_wall_clock_time_of_another_zone_is_on_the_day_of_the_organization(database, start):
     database.query(FLAT.format("timestamp", "int"))
     times = [datetime.datetime(2026, 3, 1) + datetime.timedelta(minutes=30 * n) for n in range(48 * 30)]
     times = [time for time in times if (time.day, time.hour) != (29, 2)]  # skipped in Berlin
@@ -106,7 +106,7 @@ def test_a_wall_clock_time_of_another_zone_is_on_the_day_of_the_organization(dat
     ("real", "1.5", "s", "1.5"), ("double precision", "0.25", "s", "0.25"), ("interval", "00:02:05.5", None, "125.5"),
     ("time", "00:02:05", None, "125"), ("text", "1:02:05", "hms", "3725"), ("text", "02:05", "hms", "125"),
     ("text", " 125 ", "s", "125"), ("numeric", "0.001655093", "days", "143")])
-def test_a_duration_is_read_by_its_type_and_unit(database, start, column, value, unit, seconds):
+def test_duration_is_read_by_its_type_and_unit(database, start, column, value, unit, seconds):
     database.query(FLAT.format("timestamptz", column))
     database.query("insert into public.calls values ('acme', 'support', 'Sales', null, '2026-03-04 12:00Z', %s)", value)
     adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", "--unit", unit or "")
@@ -165,7 +165,7 @@ def test_names_that_cannot_be_stored_as_they_are_still_count(database, start):
     assert found.count('"folder"') == 3 and '"folder":"a?b"' in found
 
 
-def test_nothing_of_ours_pins_the_table(database, start):
+def test_nothing_pins_the_adopted_table(database, start):
     """Each change of the site works; answers follow it, or are 503 with the reason in the log and in check."""
     database.query(FLAT.format("timestamptz", "int"))
     row = "insert into public.calls (company, organization, folder, started, seconds) values " \
@@ -201,7 +201,7 @@ def test_nothing_of_ours_pins_the_table(database, start):
     assert body(worker, "acme/support", "20260304") == "[]"
 
 
-def test_a_dropped_column_is_never_read_from_elsewhere(database, start):
+def test_dropped_column_is_never_read_from_elsewhere(database, start):
     """Neither from the calendar of days nor from a parameter, which have names, too."""
     database.query("""create table public.calls (company text, organization text, folder text, starts timestamptz, ends int);
         insert into public.calls values ('acme', 'support', 'Sales', '2026-03-04 12:00Z', 10)""")
@@ -212,7 +212,7 @@ def test_a_dropped_column_is_never_read_from_elsewhere(database, start):
     assert worker.get("/stats/acme/support?daterange=20260304").status == 503
 
 
-def test_a_new_name_is_in_the_answers_after_a_sync(database, start):
+def test_new_name_is_in_the_answers_after_a_sync(database, start):
     database.query(FLAT.format("timestamptz", "int"))
     adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
     worker = start(Worker, database.url)
@@ -280,7 +280,7 @@ def test_try_changes_nothing_and_measures(database):
     assert "calls_started_idx" in day and "create index" not in report, report
 
 
-def test_what_is_missing_or_misspelled_is_named(database):
+def test_missing_and_misspelled_settings_are_named(database):
     database.query(FLAT.format("bigint", "int"))
     assert "no start_unit" in adopt(database, "try", "--preset", "flat", ok=False)
     assert "Hint: a similar argument exists: '--organization'" in adopt(database, "on", "--organisation", "x", ok=False)

@@ -100,7 +100,7 @@ def test_freeswitch_joins_the_legs_of_a_call(database, start):
     assert entries(worker, "freeswitch/default", "20260304") == [("public", 1, 30, {"1001": 1})]
 
 
-def test_a_normalized_schema_is_a_join(database, start):
+def test_normalized_schema_is_a_join(database, start):
     database.query("""
         create table public.clients (id int primary key, code text unique);
         create table public.queues (id int primary key, client_id int references public.clients, title text, site text);

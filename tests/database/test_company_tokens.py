@@ -60,7 +60,7 @@ def test_version_1_becomes_version_2_with_its_tokens_and_calls(script, version_1
     assert statuses(worker, "first", "second", ROOT_TOKEN, "third") == [200, 403, 200, 401]
 
 
-def test_the_worker_answers_on_version_1_and_goes_over_to_version_2_by_itself(version_1, start):
+def test_worker_serves_version_1_and_switches_to_version_2(version_1, start):
     worker = start(Worker, version_1.url, CALLSTATS_DB_CONNECTIONS="2")
     assert statuses(worker, "first", "second", ROOT_TOKEN, "x") == [200, 403, 200, 401]
     version_1.query("update callstats.company set token_sha256 = sha256('rotated') where id = 1")
@@ -71,7 +71,7 @@ def test_the_worker_answers_on_version_1_and_goes_over_to_version_2_by_itself(ve
     assert "WARN" not in worker.text() and "ERROR" not in worker.text()
 
 
-def test_tokens_count_side_by_side_until_they_expire_or_are_revoked(tenants, start):
+def test_tokens_are_valid_side_by_side_until_they_expire_or_are_revoked(tenants, start):
     worker = start(Worker, tenants.url)
     tenants.query("""insert into callstats.company_token (company_id, name, token_sha256, expires_at) values
         (1, 'new', sha256('new'), now() + interval '1 hour'), (1, 'past', sha256('past'), now()),
@@ -83,7 +83,7 @@ def test_tokens_count_side_by_side_until_they_expire_or_are_revoked(tenants, sta
     assert tenants.value("select token_sha256 from callstats.company where id = 1") is None
 
 
-def test_the_column_of_version_1_is_the_default_token(tenants):
+def test_column_of_version_1_is_the_default_token(tenants):
     assert tenants.query(TOKENS, "first") == [(1, "default", True), (2, "default", False)]
     tenants.query("update callstats.company set token_sha256 = sha256('x') where id = 3")
     tenants.query("update callstats.company set token_sha256 = sha256('y') where id = 1")
@@ -92,7 +92,7 @@ def test_the_column_of_version_1_is_the_default_token(tenants):
     assert tenants.query(TOKENS, "") == []
 
 
-def test_the_default_token_is_the_column_of_version_1(tenants):
+def test_default_token_is_the_column_of_version_1(tenants):
     column = "select id from callstats.company where token_sha256 = sha256(%s)"
     tenants.query("insert into callstats.company_token (company_id, name, token_sha256, expires_at) "
                   "values (3, 'default', sha256('z'), '2030-01-01')")
@@ -124,12 +124,12 @@ def test_running_the_schema_again_keeps_dates_and_revives_nothing(tenants):
     ("insert into callstats.company_token values (2, sha256('named'), 'x');"
      "update callstats.company set token_sha256 = sha256('named') where id = 1", psycopg2.errors.UniqueViolation),
 ])
-def test_a_token_is_one_companys_and_a_name_one_tokens(statement, error, tenants):
+def test_token_belongs_to_one_company_and_name_to_one_token(statement, error, tenants):
     with pytest.raises(error):
         tenants.query(statement)
 
 
-def test_a_company_is_deleted_with_its_tokens(tenants):
+def test_company_is_deleted_with_its_tokens(tenants):
     tenants.query("delete from callstats.company where id = 3; "
                   "insert into callstats.company values (3, 'none', sha256('n')); "
                   "delete from callstats.company where id = 3")
@@ -145,7 +145,7 @@ def test_data_alone_can_be_restored(tenants):
     assert tenants.query(dates) == [("2020-01-01", "2030-01-01")]
 
 
-def test_a_role_with_a_privilege_on_the_column_alone_still_sets_a_token(tenants, cluster):
+def test_role_with_a_privilege_on_the_column_alone_still_sets_a_token(tenants, cluster):
     cluster.execute("create role token_setter login")
     tenants.query("grant usage on schema callstats to token_setter; "
                   "grant select, update (token_sha256) on callstats.company to token_setter")
@@ -156,7 +156,7 @@ def test_a_role_with_a_privilege_on_the_column_alone_still_sets_a_token(tenants,
     cluster.execute("drop role token_setter")
 
 
-def test_the_log_names_the_token_that_was_used(tenants, start):
+def test_log_names_the_token_that_was_used(tenants, start):
     worker = start(Worker, tenants.url)
     tenants.query("insert into callstats.company_token values (1, sha256('s3cret-value'), E'a \"b\"\\n\\u200b'), "
                   "(1, sha256('named-by-its-value'), 'named-by-its-value')")

@@ -174,7 +174,7 @@ def accepts(server, url, environment):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_an_option_is_read_as_psql_reads_it(part, server):
+def test_option_is_read_as_psql_reads_it(part, server):
     for url, environment in CASES[part::4]:
         url, by_psql, by_us, text = accepts(server, url, environment)
         assert by_us == by_psql, f"{url} {environment}\n{text}"
@@ -187,7 +187,7 @@ def options():
     return re.findall(r'option\( ?"(\w+)", "(\w*)", (\w+)', text)
 
 
-def test_the_table_has_every_option():
+def test_table_has_every_option():
     rows = re.findall(
         r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| (\w+)", (PROJECT / "docs" / "database-url.md").read_text(), re.MULTILINE
     )
@@ -196,7 +196,7 @@ def test_the_table_has_every_option():
     assert len(rows) > 45
 
 
-def test_a_refused_option_is_named_with_the_reason(server):
+def test_refused_option_is_named_with_the_reason(server):
     for option in (
         "require_auth=scram-sha-256",
         "gssencmode=require",
@@ -214,7 +214,7 @@ def test_a_refused_option_is_named_with_the_reason(server):
         assert name == "bogus" or "not supported" in text
 
 
-def test_a_user_id_without_a_name_is_told_to_give_one():
+def test_user_id_without_a_name_is_refused_with_a_hint():
     command = [CALLSTATS, "check"]
     ours = as_user(DATABASE_URL="host=/nowhere", HOME="/")
     ours.update(user=23456, group=23456)

@@ -37,7 +37,7 @@ def timed(function):
 
 
 @pytest.mark.parametrize("kind", ["TCP", "Unix"])
-def test_the_host_behind_a_silent_one_answers(kind, replay_database, start):
+def test_host_after_a_silent_one_is_used(kind, replay_database, start):
     folder = Folder("silent")
     if kind == "Unix":
         folder.path.chmod(0o777)
@@ -60,7 +60,7 @@ def test_the_host_behind_a_silent_one_answers(kind, replay_database, start):
 
 
 @pytest.mark.parametrize("kind", ["TCP", "Unix"])
-def test_a_silent_host_is_named_in_time(kind, replay_database, start):
+def test_silent_host_is_reported_in_time(kind, replay_database, start):
     folder = Folder("silent")
     folder.path.chmod(0o777)
     silent = start(Silent, folder if kind == "Unix" else None)
@@ -96,7 +96,7 @@ def test_a_silent_host_is_named_in_time(kind, replay_database, start):
     folder.remove()
 
 
-def test_a_probe_of_a_hung_database_answers_within_a_second(start, replay_database):
+def test_probe_of_a_hung_database_answers_within_a_second(start, replay_database):
     silent = start(Silent)
     worker = start(Worker, f"host=127.0.0.1 port={silent.port} user=callstats_worker")
     with fastcgi.Connection(worker.socket) as connection:
@@ -118,7 +118,7 @@ def own_cluster():
     cluster.remove()
 
 
-def test_refused_logins_have_growing_pauses_and_one_line(own_cluster, start):
+def test_refused_logins_are_retried_with_growing_pauses_and_logged_once(own_cluster, start):
     (own_cluster.data / "pg_hba.conf").write_text("local all owner trust\nlocal all all scram-sha-256\n")
     own_cluster.execute("alter role callstats_worker password 'right'; select pg_reload_conf()")
     password = Folder("password")
@@ -138,7 +138,7 @@ def test_refused_logins_have_growing_pauses_and_one_line(own_cluster, start):
     password.remove()
 
 
-def test_nobody_logs_in_while_good_connections_idle(own_cluster, start):
+def test_no_login_is_attempted_while_good_connections_are_idle(own_cluster, start):
     own_cluster.execute("alter role callstats_worker connection limit 2")
     worker = start(Worker, own_cluster.database_of_test.url)
     with concurrent.futures.ThreadPoolExecutor(24) as threads:
@@ -204,7 +204,7 @@ def test_target_session_attrs_choose_as_in_psql(target, pair, start):
 @pytest.mark.parametrize(
     "options, timer", [("", r"[0-4]\.?\d*(sec|ms)"), ("keepalives_idle=3600", r"(59|60)min"), ("keepalives=0", None)]
 )
-def test_the_keepalives_of_the_operator_win(options, timer, start):
+def test_keepalives_of_the_operator_win(options, timer, start):
     cluster = Cluster(["listen_addresses=127.0.0.1"], port=free_port())
     try:
         database = cluster.database()

@@ -56,7 +56,7 @@ class Writers:
         assert self.errors == [] and self.longest < 2
 
 
-def test_rollup_run_again_beside_writers_aborts_nobody(a_thousand_calls):
+def test_rollup_script_beside_writers_aborts_no_transaction(a_thousand_calls):
     a_thousand_calls.script(DEPLOY / "rollup.sql")
     with Writers(a_thousand_calls) as writers:
         for _ in range(50):
@@ -65,7 +65,7 @@ def test_rollup_run_again_beside_writers_aborts_nobody(a_thousand_calls):
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
 
 
-def test_every_script_beside_writers_aborts_nobody(a_thousand_calls):
+def test_every_script_beside_writers_aborts_no_transaction(a_thousand_calls):
     with Writers(a_thousand_calls) as writers:
         for name in ("schema", "rollup", "rollup-remove", "rollup", "partitions", "partitions", "rollup-remove", "rollup",
                      "schema"):
@@ -160,7 +160,7 @@ def at_once(database, *scripts):
     return [results[number] for number in range(len(scripts))]
 
 
-def test_first_installations_at_once(cluster):
+def test_concurrent_first_installations_succeed(cluster):
     for _ in range(3):
         database = cluster.database(with_schema=False)
         for name in ("schema", "rollup", "partitions"):
@@ -209,7 +209,7 @@ def partitioned(cluster):
 
 
 @pytest.mark.parametrize("pair", itertools.combinations_with_replacement(ACTIONS, 2), ids=" and ".join)
-def test_pairs_at_once_keep_sums_exact(pair, cluster, partitioned):
+def test_concurrent_pairs_keep_sums_exact(pair, cluster, partitioned):
     """Both are held up by a transaction that has locks on all that they need, and released at the same moment."""
     database = cluster.database(with_schema=False, template=partitioned)
     with contextlib.closing(cluster.connect(database.name)) as blocker, blocker.cursor() as cursor:

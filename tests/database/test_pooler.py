@@ -66,7 +66,7 @@ def test_statements_without_a_name_take_over_where_prepared_ones_are_lost(replay
     assert max(counts) == 1, "noted, and once"
 
 
-def test_a_session_keeps_its_prepared_statements(replay_database, start):
+def test_session_keeps_its_prepared_statements(replay_database, start):
     pooler = start(PgBouncer, replay_database, "session")
     worker = start(Worker, pooler.url)
     assert worker.ask("GET", DAY).body == BILLING
@@ -109,7 +109,7 @@ def test_settings_hold_in_every_mode(way, settings_as_calls, start):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_statement_timeout_holds_through_a_pooler(mode, gated, start):
+def test_statement_timeout_holds_through_a_pooler(mode, gated, start):
     worker = start(Worker, start(PgBouncer, gated, mode).url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
     began = time.monotonic()
     answer = worker.ask("GET", DAY)
@@ -120,7 +120,7 @@ def test_the_statement_timeout_holds_through_a_pooler(mode, gated, start):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_of_ours_stays_in_a_shared_server_connection(mode, replay_database, start):
+def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
     """Another client of the same pool finds the defaults of the server."""
     pooler = start(PgBouncer, replay_database, mode, default_pool_size=1)
     worker = start(Worker, pooler.url, CALLSTATS_DB_CONNECTIONS="1")
@@ -139,7 +139,7 @@ def test_nothing_of_ours_stays_in_a_shared_server_connection(mode, replay_databa
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
+def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
     """A client that disconnects while rows arrive."""
     one_folder.query("""
         create function callstats.slowly(n int) returns int language plpgsql stable as
@@ -171,7 +171,7 @@ def test_a_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
     assert " WARN " not in worker.text()
 
 
-def test_a_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
+def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
     pooler = start(PgBouncer, replay_database, "transaction")
     worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="4000")
     assert worker.ask("GET", DAY).body == BILLING

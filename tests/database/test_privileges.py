@@ -90,7 +90,7 @@ def prepare(database, user):
 DEFINERS = {"roll_up", "company_token_from_column", "company_token_to_column", "company_token_is_new"}
 
 
-def test_functions_have_a_fixed_search_path_and_are_nobody_elses(database):
+def test_functions_have_a_fixed_search_path_and_no_other_owner(database):
     for name in ("rollup", "partitions", "rollup-remove", "shards"):
         database.script(DEPLOY / f"{name}.sql")
     database.query("drop view callstats.call_source")
@@ -150,7 +150,7 @@ def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
 
 
 @pytest.mark.parametrize("runner", ["owner", "plain"])
-def test_traps_of_others_are_not_sprung(runner, roles):
+def test_traps_of_other_roles_are_not_sprung(runner, roles):
     prepare(roles, runner)
     with logged_in(roles, "mallory") as cursor:
         cursor.execute(TRAPS)
@@ -182,7 +182,7 @@ def test_traps_of_others_are_not_sprung(runner, roles):
     "create schema callstats; create table callstats.call_daily (id int)",
     "create schema callstats; create function callstats.roll_up_from(text) returns void language sql as 'select 1'",
 ])
-def test_schema_of_a_stranger_is_refused(trap, roles):
+def test_schema_of_another_role_is_refused(trap, roles):
     roles.query(f"grant create on database {roles.name} to mallory")
     with logged_in(roles, "mallory") as cursor:
         cursor.execute(trap)
@@ -193,7 +193,7 @@ def test_schema_of_a_stranger_is_refused(trap, roles):
 
 
 @pytest.mark.parametrize("script", ["schema", "rollup", "rollup-remove", "partitions", "shards", "adopt"])
-def test_object_of_a_stranger_is_refused(script, roles):
+def test_object_of_another_role_is_refused(script, roles):
     prepare(roles, "plain")
     roles.query("grant create on schema callstats to mallory")
     with logged_in(roles, "mallory") as cursor:

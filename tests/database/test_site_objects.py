@@ -141,7 +141,7 @@ def test_what_cannot_be_carried_over_stops_the_conversion(thing, named, a_thousa
     assert state(a_thousand_calls) == before
 
 
-def test_everything_of_the_first_version_is_upgraded(cluster):
+def test_first_version_is_upgraded_whole(cluster):
     """Schema, rollup and partitions as the first version created them, with names that are refused today."""
     old = PROJECT / "tests" / "database" / "version1"
     database = cluster.database(with_schema=False)

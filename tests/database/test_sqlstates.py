@@ -32,7 +32,7 @@ def test_each_timeout_of_the_server_is_reported_as_one(setting, since, database,
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "LATIN2", "WIN1252"])
-def test_a_name_that_the_encoding_lacks_does_not_exist(encoding, cluster, start):
+def test_name_that_the_encoding_lacks_does_not_exist(encoding, cluster, start):
     database = cluster.database(template="template0", encoding=f"'{encoding}'", lc_collate="'C'", lc_ctype="'C'")
     database.connection.set_client_encoding("UTF8")
     database.query("""

@@ -286,7 +286,7 @@ def test_client_certificates_are_presented(server, certificates):
     home.remove()
 
 
-def test_a_replaced_root_certificate_counts_for_new_connections(server, certificates, start):
+def test_replaced_root_certificate_applies_to_new_connections(server, certificates, start):
     present(server, certificates, "snakeoil")
     root = certificates.folder.write("changing.crt", (certificates / "self.crt").read_bytes())
     worker = start(

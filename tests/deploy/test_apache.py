@@ -76,7 +76,7 @@ def test_refused_requests_get_the_documented_form(apache):
     assert TOKEN not in apache.logs()
 
 
-def test_an_escaped_slash_belongs_to_a_name(apache):
+def test_escaped_slash_belongs_to_a_name(apache):
     status, _, body = apache.ask("GET", f"/stats/acme/support/no%2Fsuch?token={ROOT_TOKEN}")
     assert status == 404 and b"no/such" in body
     bearer = [("Authorization", f"Bearer {ROOT_TOKEN}")]
@@ -110,7 +110,7 @@ def test_other_sites_stay_as_they_are(kind, replay_worker, start):
 
 
 @pytest.mark.parametrize("kind", ["missing", "denied", "silent"])
-def test_an_unreachable_worker_is_503_and_explained(kind, replay_worker, start):
+def test_unreachable_worker_is_503_and_explained(kind, replay_worker, start):
     folder = Folder("away")
     path = str(folder / "socket")
     listener = socket.socket(socket.AF_UNIX)

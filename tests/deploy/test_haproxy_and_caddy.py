@@ -66,13 +66,13 @@ def test_answers_are_those_of_the_worker(server):
         assert server.ask("GET", DAY, BEARER)[0] == 200
 
 
-def test_the_probe(server):
+def test_probe_is_served(server):
     status, _, body = server.ask("GET", "/callstats-probe")
     assert status == 200 and json.loads(body)["database"]["up"] is True
     assert server.ask("GET", "/stats/acme/support", [("CALLSTATS-PROBE", "1")])[0] == 401
 
 
-def test_other_paths(server):
+def test_other_paths_are_not_served(server):
     for path in ("/", "/statsboard", "/stats.html"):
         status, headers, body = server.ask("GET", path)
         assert (status, headers["content-type"]) == (404, "text/html; charset=utf-8")
@@ -81,7 +81,7 @@ def test_other_paths(server):
 
 
 @pytest.mark.parametrize("kind", [HAProxy, Caddy], ids=lambda kind: kind.__name__)
-def test_an_unreachable_worker_is_503(kind, start):
+def test_unreachable_worker_is_503(kind, start):
     server = start(kind, "/nowhere/socket")
     status, headers, body = server.ask("GET", f"{DAY}&token={TOKEN}")
     assert (status, headers["retry-after"], json.loads(body)) == (503, "1", UNAVAILABLE)

@@ -72,20 +72,20 @@ def test_other_paths_stay_as_they_are(replay_worker, start):
     assert ROOT_TOKEN not in server.logs()
 
 
-def test_an_escaped_slash_belongs_to_a_name(lighttpd):
+def test_escaped_slash_belongs_to_a_name(lighttpd):
     status, _, body = lighttpd.ask("GET", f"/stats/acme/support/no%2Fsuch?token={ROOT_TOKEN}")
     assert status == 404 and b"no/such" in body
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_probe_answers_local_addresses(lighttpd, host):
+def test_probe_answers_local_addresses(lighttpd, host):
     with lighttpd.machine.connect(80, host, host=host) as connection:
         connection.sendall(b"GET /callstats-probe HTTP/1.0\r\nHost: stats.example\r\n\r\n")
         head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.0 200 ") and json.loads(body)["database"]["up"] is True
 
 
-def test_the_probe_refuses_other_addresses(lighttpd):
+def test_probe_refuses_other_addresses(lighttpd):
     lighttpd.machine.run("ip address replace 192.0.2.1/32 dev lo")
     with lighttpd.machine.connect(80, "192.0.2.1", host="192.0.2.1") as connection:
         connection.sendall(b"GET /callstats-probe HTTP/1.0\r\nHost: stats.example\r\n\r\n")
@@ -94,7 +94,7 @@ def test_the_probe_refuses_other_addresses(lighttpd):
     assert status == 404 and check_form(status, headers, body)["error"] == "Not found."
 
 
-def test_a_worker_that_cannot_start_is_503(replay_worker, start):
+def test_worker_that_cannot_start_is_503(replay_worker, start):
     class WithoutWorker(Lighttpd):
         def start(self):
             super().start()

@@ -36,7 +36,7 @@ def nginx(replay_worker):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_request_gets_the_documented_form(nginx, name):
+def test_refused_request_gets_the_documented_form(nginx, name):
     status, headers, body = parse(nginx.raw(REFUSED[name].encode("latin-1")))
     assert status >= 400
     told = check_form(status, headers, body)
@@ -49,7 +49,7 @@ def test_a_refused_request_gets_the_documented_form(nginx, name):
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_an_unreadable_request_gets_the_documented_form(nginx, name):
+def test_unreadable_request_gets_the_documented_form(nginx, name):
     answer = nginx.raw(UNREADABLE[name].encode())
     if answer.startswith(b"HTTP/"):
         assert check_form(*parse(answer)) == errors.MALFORMED
@@ -70,7 +70,7 @@ def test_no_token_reaches_a_log(nginx):
 
 
 @pytest.mark.parametrize("kind", ["missing", "denied", "silent"])
-def test_an_unreachable_worker_is_503_and_explained(kind, start):
+def test_unreachable_worker_is_503_and_explained(kind, start):
     folder = Folder("away")
     path = str(folder / "socket")
     if kind == "missing":
@@ -167,7 +167,7 @@ def test_requests_in_flight_are_limited_by_token_and_address(start):
         assert {one.result()[0] for one in [*second, *elsewhere]} == {200}
 
 
-def test_the_cache_works_in_stock_debian(replay_worker, start):
+def test_cache_works_in_stock_debian(replay_worker, start):
     server = start(Nginx, replay_worker.socket)
     before = replay_worker.text().count("/Billing 200 ")
     server.switch_on_cache()

@@ -122,7 +122,7 @@ def test_changes_are_reported_as_json(acme):
     (["token", "revoke", "acme", "x"], 'has no token "x"'), (["token", "revoke", "nobody", "x"], "no company"),
     (["token", "list", "nobody"], "no company"),
 ])
-def test_what_is_refused_has_a_reason_and_a_hint_and_changes_nothing(words, why, acme, database):
+def test_refusal_has_a_reason_and_a_hint_and_changes_nothing(words, why, acme, database):
     acme.done("tenant", "add", "taken")
     token(acme, "acme", "--name", "n")
     state = "select c.short_name, o.*, f.*, t.* from callstats.company c left join callstats.organization o on true " \
@@ -143,19 +143,19 @@ def test_wrong_arguments_show_the_usage_and_exit_2(words, operator):
     assert done.returncode == 2 and "usage: callstats" in done.stderr.lower() and not done.stdout
 
 
-def test_a_name_that_is_not_composed_is_taken_with_a_suggestion(acme):
+def test_name_that_is_not_composed_is_accepted_with_a_suggestion(acme):
     done = acme.run("tenant", "add", "acme", "support", "Mu\u0308nchen")
     assert done.returncode == 0 and "NFC" in done.stderr and '"München"' in done.stderr
 
 
-def test_a_token_that_cannot_be_shown_does_not_exist(acme, database):
+def test_token_that_cannot_be_shown_does_not_exist(acme, database):
     with open("/dev/full", "w") as full:
         done = acme.run("token", "add", "acme", "--name", "n", stdout=full)
     assert done.returncode == 1 and "standard output" in done.stderr
     assert database.query("select * from callstats.company_token") == []
 
 
-def test_a_token_is_in_no_command_line_and_not_in_the_servers_log(acme, database):
+def test_token_is_in_no_command_line_and_not_in_the_servers_log(acme, database):
     database.cluster.execute("alter role owner set log_statement = 'all'")
     try:
         value = token(acme, "acme", "--name", "logged-name")
@@ -211,7 +211,7 @@ def test_deleting_calls_asks_on_a_terminal(answer, is_deleted, acme, database):
 
 
 @pytest.mark.parametrize("how", ["--database", "DATABASE_URL", "PG"])
-def test_each_way_to_connect(how, operator, database):
+def test_each_way_to_connect_works(how, operator, database):
     url = f"host={database.cluster.folder.path} port={database.cluster.port} dbname={database.name} user=owner"
     words = []
     if how != "PG":
@@ -225,19 +225,19 @@ def test_each_way_to_connect(how, operator, database):
     assert operator.done(*words, "tenant", "list").startswith("COMPANY")
 
 
-def test_a_database_that_is_unavailable_is_reported_without_the_password(operator):
+def test_database_that_is_unavailable_is_reported_without_the_password(operator):
     stderr = operator.refused("--database", "postgresql://u:pa55word@127.0.0.1:1/x", "tenant", "list")
     assert "cannot connect" in stderr and "by --database" in stderr and "pa55word" not in stderr
     stderr = operator.refused("--database", "postgresql://u:pa55word@h/x?bogus=1", "tenant", "list")
     assert "--database" in stderr and "pa55word" not in stderr
 
 
-def test_the_workers_role_is_refused_with_a_hint(acme, database):
+def test_workers_role_is_refused_with_a_hint(acme, database):
     stderr = acme.refused("tenant", "add", "x", "--database", database.url)
     assert "permission denied" in stderr and "Hint: connect as the owner" in stderr
 
 
-def test_a_search_path_of_the_role_makes_no_difference(acme, database):
+def test_search_path_of_the_role_makes_no_difference(acme, database):
     database.query("create schema evil; "
                    "create operator evil.= (leftarg = text, rightarg = text, function = pg_catalog.textne)")
     acme.environment["PGOPTIONS"] = "-c search_path=evil,pg_catalog"
@@ -277,7 +277,7 @@ def test_every_sql_file_of_a_schema_is_in_the_executable(operator):
     assert set(offered.split(", ")) == names
 
 
-def test_a_failing_install_changes_nothing_and_names_the_line(cluster):
+def test_failing_install_changes_nothing_and_names_the_line(cluster):
     database = cluster.database(with_schema=False)
     database.query("create schema callstats; create table callstats.call (id int)")
     stderr = Operator(database).refused("schema", "install")
@@ -286,7 +286,7 @@ def test_a_failing_install_changes_nothing_and_names_the_line(cluster):
     database.drop()
 
 
-def test_the_version_of_the_schema(cluster):
+def test_version_of_the_schema_is_reported(cluster):
     database = cluster.database(with_schema=False)
     operator = Operator(database)
     assert "Hint: callstats schema install" in operator.refused("schema", "version")

@@ -30,7 +30,7 @@ class Stock:
 
 
 @pytest.mark.parametrize("kind", [ApacheFcgid, ApacheCgid, Lighttpd], ids=lambda kind: kind.__name__)
-def test_a_worker_of_the_web_server_reaches_database_and_token(kind, start):
+def test_worker_of_the_web_server_reaches_database_and_token(kind, start):
     server = start(type(kind.__name__, (Stock, kind), {}), {})
     status, _, body = server.ask("GET", DAY, [("Authorization", f"Bearer {ROOT_TOKEN}")])
     assert status == 200 and body.startswith(b'[{"date":"20260303"'), server.logs()

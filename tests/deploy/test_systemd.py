@@ -41,7 +41,7 @@ def socket_age(machine):
     return show(machine, "callstats.socket", "ActiveEnterTimestampMonotonic")
 
 
-def test_first_answer_reload_and_restart(installed):
+def test_service_answers_after_start_reload_and_restart(installed):
     since = socket_age(installed)
     answer = ask(installed)
     assert answer.status == 200 and answer.body.startswith(b'[{"date":"20260303"')
@@ -61,7 +61,7 @@ def test_first_answer_reload_and_restart(installed):
     assert socket_age(installed) == since
 
 
-def test_a_restart_returns_when_connections_are_accepted(installed):
+def test_restart_returns_when_connections_are_accepted(installed):
     for _ in range(3):
         installed.run("systemctl restart callstats")
         pid = show(installed, "callstats.service", "MainPID")
@@ -73,7 +73,7 @@ def version(machine):
     return machine.run("callstats --version").split()[1]
 
 
-def test_the_journal_has_priorities(installed):
+def test_journal_has_priorities(installed):
     assert ask(installed).status == 200
     # A token file that cannot be read is a warning or an error.
     token = installed.path("/etc/callstats/root-token")
@@ -92,7 +92,7 @@ def test_the_journal_has_priorities(installed):
         assert not any(level in line for level in ("INFO", "WARN", "ERROR")) and not line.startswith(("[", "<")), line
 
 
-def test_a_worker_that_hangs_is_started_again(installed):
+def test_hung_worker_is_restarted(installed):
     installed.write("/etc/systemd/system/callstats.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
     installed.run("systemctl daemon-reload && systemctl restart callstats")
     try:
@@ -115,7 +115,7 @@ def test_a_worker_that_hangs_is_started_again(installed):
         installed.run("systemctl daemon-reload && systemctl restart callstats")
 
 
-def test_it_sleeps_between_requests(installed):
+def test_idle_worker_uses_no_cpu(installed):
     assert ask(installed).status == 200
     pid = show(installed, "callstats.service", "MainPID")
     assert show(installed, "callstats.service", "WatchdogUSec") == "1min"
@@ -134,7 +134,7 @@ def test_it_sleeps_between_requests(installed):
     wait_until(rested, 60, "ten seconds with a single wake-up")
 
 
-def test_it_survives_a_kill(installed):
+def test_killed_worker_is_restarted(installed):
     since = socket_age(installed)
     for _ in range(7):  # more often than a start limit would allow
         assert ask(installed).status == 200
@@ -145,7 +145,7 @@ def test_it_survives_a_kill(installed):
     assert socket_age(installed) == since
 
 
-def test_a_wrong_setting_leaves_the_socket_alone(installed):
+def test_invalid_setting_leaves_the_socket_open(installed):
     since = socket_age(installed)
     assert ask(installed).status == 200
     env = installed.path("/etc/callstats/callstats.env")
@@ -199,7 +199,7 @@ class Load:
         return self.statuses
 
 
-def test_an_upgrade_under_load_loses_nothing(installed, newer_package):
+def test_upgrade_under_load_loses_no_request(installed, newer_package):
     since = socket_age(installed)
     assert ask(installed).status == 200
     pid = show(installed, "callstats.service", "MainPID")
@@ -216,7 +216,7 @@ def test_an_upgrade_under_load_loses_nothing(installed, newer_package):
     assert socket_age(installed) == since
 
 
-def test_restarts_under_load_lose_nothing(installed):
+def test_restarts_under_load_lose_no_request(installed):
     load = Load(installed)
     for _ in range(3):
         seen = len(load.statuses)
@@ -226,7 +226,7 @@ def test_restarts_under_load_lose_nothing(installed):
     assert set(load.stop()) == {200}
 
 
-def test_timers_run(installed):
+def test_timers_run_their_services(installed):
     for timer in ("callstats-compact", "callstats-partitions"):
         installed.run(f"systemctl enable --now {timer}.timer")
         assert show(installed, f"{timer}.timer", "ActiveState") == "active"
@@ -267,7 +267,7 @@ def test_timers_run_without_a_local_user_postgres(installed, name):
         installed.run("systemctl daemon-reload")
 
 
-def test_credentials_as_the_file_says(installed):
+def test_credentials_work_as_documented_in_the_unit(installed):
     commands = printed(PROJECT / "deploy" / "systemd" / "credentials.conf")
     installed.run(["ln", "-s", PROJECT, "/root/checkout"])
     installed.run("chown root:root /etc/callstats/root-token && chmod 600 /etc/callstats/root-token")
@@ -285,7 +285,7 @@ def test_credentials_as_the_file_says(installed):
     assert token not in installed.run("journalctl")
 
 
-def test_its_limits(installed):
+def test_limits_of_the_service_hold(installed):
     assert ask(installed).status == 200
     pid = show(installed, "callstats.service", "MainPID")
     limits = installed.path(f"/proc/{pid}/limits").read_text().splitlines()
@@ -295,7 +295,7 @@ def test_its_limits(installed):
     assert int(show(installed, "callstats.service", "MemoryMax")) == 2**30
 
 
-def test_remove_and_purge(installed):
+def test_remove_keeps_settings_and_purge_deletes_them(installed):
     assert ask(installed).status == 200
     installed.run("dpkg --remove callstats")
     assert not installed.path(SOCKET).exists()

@@ -20,7 +20,7 @@ def fill_in(page, company="acme", organization="support", token=TOKEN):
         page.enter(name, value)
 
 
-def test_first_visit_asks_for_what_is_missing(page, stub):
+def test_first_visit_asks_for_the_missing_inputs(page, stub):
     page.open()
     assert page.shows("#welcome") and not stub.asked
     page.press("#show")
@@ -34,7 +34,7 @@ def test_first_visit_asks_for_what_is_missing(page, stub):
     assert {headers["Authorization"] for _, headers in stub.asked} == {f"Bearer {TOKEN}"}
 
 
-def test_range_and_interval_show_at_once(page, calls, stub):
+def test_range_and_interval_apply_immediately(page, calls, stub):
     page.open()
     fill_in(page)
     page.press("#show")
@@ -69,7 +69,7 @@ def test_own_dates_start_at_those_shown(page, calls):
     assert page.query["range"] == [expected.own(*days)]
 
 
-def test_own_dates_in_the_wrong_order_are_refused_in_words(page, stub):
+def test_own_dates_in_the_wrong_order_are_refused_with_a_message(page, stub):
     page.open(TOKEN, **ACME, range="20260309-20260303")
     assert page.refused()[1:] == ("The dates are no range.", "Give two dates, the last one not before the first.")
     assert not stub.asked
@@ -81,7 +81,7 @@ def test_own_dates_in_the_wrong_order_are_refused_in_words(page, stub):
     assert page.refused()[1:] == ("The dates are not complete.", "Give a first and a last day.")
 
 
-def test_more_intervals_than_can_be_drawn_are_refused_in_words(page):
+def test_more_intervals_than_can_be_drawn_are_refused_with_a_message(page):
     page.open(TOKEN, **ACME, range="00010101-99991231", interval="day")
     assert page.refused()[1:] == (
         "The range has too many intervals to draw.",
@@ -131,7 +131,7 @@ def test_folders_are_chosen_from_a_list(page, calls, stub):
     assert not page.shows("#folders-list") and "All folders" in page.focused()
 
 
-def test_a_folder_can_be_named_before_anything_is_shown(page, calls, stub):
+def test_folder_can_be_named_before_the_first_request(page, calls, stub):
     page.open()
     page.press("#folders summary")
     page.enter("folders-search", "z9")
@@ -142,7 +142,7 @@ def test_a_folder_can_be_named_before_anything_is_shown(page, calls, stub):
     assert page.refused() == ("Not found", 'There is no folder "nobody".', "Check its spelling: case matters.")
 
 
-def test_a_folder_of_the_table_is_shown_alone_and_back(page, calls):
+def test_folder_of_the_table_is_shown_alone_and_back(page, calls):
     page.open(TOKEN, **ACME, range="28d").figures()
     all_calls = page.value("calls")
     name = page.text("#folders-table .name")
@@ -156,7 +156,7 @@ def test_a_folder_of_the_table_is_shown_alone_and_back(page, calls):
     assert page.value("calls") == all_calls and "folder" not in page.query
 
 
-def test_another_organization_forgets_folders_and_agent(page, stub):
+def test_another_organization_resets_folders_and_agent(page, stub):
     page.open(TOKEN, **ACME, folder="z9", agent="007", range="7d").figures()
     fill_in(page, "globex", "sales", OTHER_TOKEN)
     page.press("#show")
@@ -211,7 +211,7 @@ def test_tables_are_filtered(page, calls):
     assert [row["name"] for row in page.table("folders")] == ["<b>Returns</b>"]
 
 
-def test_the_address_brings_all_of_it_back(page, calls):
+def test_address_restores_the_whole_view(page, calls):
     state = {
         **ACME,
         "folder": ["Billing", "z9"],
@@ -232,12 +232,12 @@ def test_the_address_brings_all_of_it_back(page, calls):
     assert page.find("#interval").get_attribute("value") == "week" and page.find("#compare").is_selected()
 
 
-def test_nonsense_in_the_address_is_left_out(page):
+def test_invalid_values_in_the_address_are_ignored(page):
     page.open(TOKEN, **ACME, range="forever", interval="minute", compare="yes", **{"folders-sort": "colour"}).figures()
     assert page.query == {"company": ["acme"], "organization": ["support"], "range": ["28d"]}
 
 
-def test_an_agent_opens_and_closes_by_keyboard(page):
+def test_agent_opens_and_closes_by_keyboard(page):
     page.open(TOKEN, **ACME, range="28d").figures()
     page.run("document.querySelector('#agents-table .name').focus()")
     page.keys(Keys.ENTER)
@@ -247,7 +247,7 @@ def test_an_agent_opens_and_closes_by_keyboard(page):
     assert not page.shows("#agent") and "agent" not in page.query
 
 
-def test_today_is_the_organizations(browser, start):
+def test_today_is_that_of_the_organization(browser, start):
     # 25 hours apart: never the same date.
     zone, here = "Pacific/Kiritimati", "Pacific/Pago_Pago"
     sums, day = Sums(), today(zone)
@@ -266,7 +266,7 @@ def test_today_is_the_organizations(browser, start):
         browser.command("Emulation.setTimezoneOverride", timezoneId="")
 
 
-def test_empty_ranges_say_so(page):
+def test_empty_range_is_reported(page):
     page.open(TOKEN, **ACME, range="20200101-20200107")
     wait_until(lambda: page.shows("#empty"), what="the page says that there is nothing")
     assert page.text("#empty") == "No calls: Jan 1 – 7, 2020."
@@ -293,7 +293,7 @@ def test_pages_of_a_table_hold_all_rows(browser, start):
     assert len(page.table("folders")) == 31
 
 
-def test_numbers_are_in_the_browsers_language(stub, start):
+def test_numbers_are_formatted_in_the_browsers_language(stub, start):
     for language, calls, week in (("de-DE", "1.234.567", "1.–7. Jan. 2026"), ("ar-EG", "١٬٢٣٤٬٥٦٧", "٢٠٢٦")):
         browser = start(Browser, language)
         stub.body = (

@@ -41,7 +41,7 @@ def test_errors_of_the_api_are_shown_with_their_hint(page, stub, status, title):
     page.figures()
 
 
-def test_an_error_that_is_not_the_apis_is_described(page, stub):
+def test_error_of_another_origin_is_described(page, stub):
     stub.refuse = b"<html>502 Bad Gateway</html>".decode()
     page.open(TOKEN, **WEEK)
     assert page.refused() == (
@@ -51,14 +51,14 @@ def test_an_error_that_is_not_the_apis_is_described(page, stub):
     )
 
 
-def test_a_server_that_is_gone_is_described(page, stub):
+def test_unreachable_server_is_described(page, stub):
     page.open(TOKEN, **WEEK).figures()
     stub.gone = True
     page.press("#show")
     assert page.refused() == ("No figures", "The server cannot be reached.", "Check the network, then try again.")
 
 
-def test_the_stub_refuses_as_the_service_does(page, stub):
+def test_stub_refuses_as_the_service_does(page, stub):
     for token, state, status in (
         (OTHER_TOKEN, WEEK, "Not with this token"),
         (TOKEN, {**WEEK, "organization": "Support"}, "Not found"),
@@ -67,14 +67,14 @@ def test_the_stub_refuses_as_the_service_does(page, stub):
         assert page.refused()[0] == status
 
 
-def test_names_that_a_browser_cannot_ask_for_are_described(page, stub):
+def test_names_that_a_browser_cannot_request_are_described(page, stub):
     page.open(TOKEN, company="..", organization="support")
     assert page.refused()[1] == 'A browser cannot ask for the name "..".'
     assert not stub.asked
 
 
 @pytest.mark.parametrize("token", ["tökén", "two words", "line\u2028break"])
-def test_a_token_that_no_header_can_carry_is_described(page, stub, token):
+def test_token_that_no_header_can_carry_is_described(page, stub, token):
     page.open()
     for name, value in (("company", "acme"), ("organization", "support"), ("token", token)):
         page.enter(name, value)
@@ -83,7 +83,7 @@ def test_a_token_that_no_header_can_carry_is_described(page, stub, token):
     assert not stub.asked
 
 
-def test_a_token_that_ends_meanwhile_is_asked_for_again(page, stub, calls):
+def test_token_revoked_meanwhile_is_asked_for_again(page, stub, calls):
     state = {
         **ACME,
         "range": "28d",
@@ -118,7 +118,7 @@ def rows_of_csv(stub):
     "place",
     ["before the first byte", "in the first row", "in the middle of a row", "after a row", "after the last row"],
 )
-def test_an_answer_that_is_truncated_is_never_shown(page, stub, place):
+def test_truncated_response_is_never_shown(page, stub, place):
     rows = rows_of_csv(stub)
     half = len(b"".join(rows[: len(rows) // 2]))
     stub.cut_after = {
@@ -138,7 +138,7 @@ def test_an_answer_that_is_truncated_is_never_shown(page, stub, place):
     page.figures()
 
 
-def test_figures_before_a_truncated_answer_do_not_stay(page, stub):
+def test_figures_are_cleared_by_a_truncated_response(page, stub):
     page.open(TOKEN, **WEEK).figures()
     stub.cut_after = 300
     page.choose("interval", "week")
@@ -163,13 +163,13 @@ HEAD = "date,folder,agent_id,calls,duration_seconds,avg_duration_seconds\r\n"
         (HEAD + "2026-04-01,A,a,1,1,1\r\n", "The answer cannot be read"),
     ],
 )
-def test_an_answer_of_another_form_is_never_shown(page, stub, body, text):
+def test_response_of_another_form_is_never_shown(page, stub, body, text):
     stub.body = body
     page.open(TOKEN, **WEEK)
     assert page.refused()[1].startswith(text)
 
 
-def test_progress_is_shown_while_an_answer_arrives(page, stub, calls):
+def test_progress_is_shown_while_a_response_arrives(page, stub, calls):
     first, last = datetime.date(2026, 1, 1), datetime.date(2026, 10, 27)
     stub.gate.clear()
     page.open(TOKEN, **ACME, range=expected.own(first, last), interval="day")
@@ -182,7 +182,7 @@ def test_progress_is_shown_while_an_answer_arrives(page, stub, calls):
     assert page.value("calls") == len(expected.within(calls, first, last))
 
 
-def test_a_request_can_be_cancelled(page, stub):
+def test_request_can_be_cancelled(page, stub):
     stub.gate.clear()
     page.open(TOKEN, **WEEK)
     wait_until(lambda: page.shows("#cancel"))
@@ -193,7 +193,7 @@ def test_a_request_can_be_cancelled(page, stub):
     page.figures()
 
 
-def test_only_the_last_question_counts(page, stub, calls):
+def test_only_the_last_request_counts(page, stub, calls):
     stub.gate.clear()
     page.open(TOKEN, **ACME, range="20260101-20260331")
     wait_until(lambda: page.shows("#loading") and stub.asked)
@@ -204,7 +204,7 @@ def test_only_the_last_question_counts(page, stub, calls):
     wait_until(lambda: page.value("calls") == len(expected.within(calls, first, last)))
 
 
-def test_a_missing_chart_library_leaves_the_tables(page, browser):
+def test_missing_chart_library_leaves_the_tables(page, browser):
     browser.command("Network.enable")
     browser.command("Network.setBlockedURLs", urls=["*chart.min.js"])
     try:

@@ -89,7 +89,7 @@ def test_days_without_calls_are_zero(page, calls):
     assert all(page.chart("average")[1]["Average duration"][place] is None for place in sundays)
 
 
-def test_folders_that_are_chosen_count_alone(page, calls, stub):
+def test_selected_folders_count_alone(page, calls, stub):
     first, last = today("UTC") - datetime.timedelta(days=60), today("UTC")
     for chosen in (["Sales/North"], ["Billing", "مبيعات"], ['a, "quoted"\r\nname']):
         page.open(TOKEN, **ACME, range=expected.own(first, last), interval="day", folder=chosen).figures()
@@ -97,7 +97,7 @@ def test_folders_that_are_chosen_count_alone(page, calls, stub):
     assert any("/stats/acme/support/Sales%2FNorth?" in path for path, _ in stub.asked)
 
 
-def test_an_agent_is_shown_over_time(page, calls):
+def test_agent_is_shown_over_time(page, calls):
     first, last = today("UTC") - datetime.timedelta(days=60), today("UTC")
     for name, agent in (("007", "007"), ("نورا", "نورا"), ("no agent", None)):
         page.open(TOKEN, **ACME, range=expected.own(first, last), interval="week").figures()
@@ -187,7 +187,7 @@ def test_csv_of_a_table_follows_its_filter_and_order(page, calls):
         ]
 
 
-def test_names_that_csv_writes_alike_stay_apart(browser, start):
+def test_names_that_csv_writes_alike_stay_distinct(browser, start):
     sums, day = Sums(), datetime.date(2026, 3, 3)
     names = ["=1", "'=1", "''=1", "'1", "'", "-", "@", "+1"]
     for place, name in enumerate(names):
@@ -207,7 +207,7 @@ def test_names_that_csv_writes_alike_stay_apart(browser, start):
     assert page.query["folder"] == ["+1"]
 
 
-def test_averages_are_made_from_sums(browser, start):
+def test_averages_are_computed_from_sums(browser, start):
     sums = Sums()
     # Averages of 0.333 and 0.667 s; made from those, that of all would be 0.4 s and not 0.399 s.
     for number in range(50):

@@ -53,14 +53,14 @@ STATES = {
 @pytest.mark.parametrize("size", [{}, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_axe_finds_nothing(page, stub, axe, state, scheme, size):
+def test_axe_finds_no_violation(page, stub, axe, state, scheme, size):
     page.browser.look(scheme, **size)
     STATES[state](page, stub)
     assert findings(page, axe) == []
     page.picture(PICTURES / f"{state.replace(' ', '-')}-{scheme}{'-phone' if size else ''}.png", whole=True)
 
 
-def test_axe_would_find_something(page, axe):
+def test_axe_finds_a_violation_if_there_is_one(page, axe):
     page.open()
     page.run("document.body.append(document.createElement('img')); document.querySelector('label').remove()")
     assert {"image-alt", "label"} <= {name for name, _, _ in findings(page, axe)}
@@ -74,7 +74,7 @@ def test_nothing_is_wider_than_the_window(page, stub, state, width):
     assert page.run("return document.documentElement.scrollWidth") <= width
 
 
-def test_the_colours_follow_the_system(page):
+def test_colours_follow_the_system(page):
     page.browser.look("light")
     page.open(TOKEN, **ACME, range="7d").figures()
     ground = "return getComputedStyle(document.body).backgroundColor"
@@ -84,7 +84,7 @@ def test_the_colours_follow_the_system(page):
     wait_until(lambda: page.run(ground) != light[0] and page.run(tick) != light[1], what="the chart follows")
 
 
-def test_paper_is_white_and_has_no_controls(page):
+def test_print_is_white_and_has_no_controls(page):
     page.browser.look("dark")
     page.open(TOKEN, **ACME, range="28d").figures()
     pdf = base64.b64decode(page.browser.command("Page.printToPDF", printBackground=False)["data"])
@@ -107,7 +107,7 @@ def test_paper_is_white_and_has_no_controls(page):
         assert page.shows(selector), selector
 
 
-def test_everything_is_reached_by_keyboard(page):
+def test_every_control_is_reached_by_keyboard(page):
     page.open(TOKEN, **ACME, range="28d", agent="007").figures()
     page.run("document.body.focus()")
     reached = []
@@ -145,7 +145,7 @@ def test_everything_is_reached_by_keyboard(page):
         assert wanted in names, wanted
 
 
-def test_a_chart_is_described_and_has_its_table(page):
+def test_chart_is_described_and_has_its_table(page):
     page.open(TOKEN, **ACME, range="7d", agent="007").figures()
     for name in ("calls", "average", "agent-calls", "agent-average"):
         canvas = page.find(f"#{name}-chart")
@@ -158,7 +158,7 @@ def test_a_chart_is_described_and_has_its_table(page):
         assert page.shows(f"#{name}-chart-table")
 
 
-def test_what_happens_is_announced(page, stub):
+def test_changes_are_announced(page, stub):
     page.open(TOKEN, **ACME, range="7d").figures()
     assert page.find("#status").get_attribute("role") == "status"
     assert page.text("#status").startswith(f"{page.text('#total-calls')} calls, ")

@@ -71,7 +71,7 @@ def service_desk():
         ("page-phone", "light", (390, 1240), {"range": "20261005-20261011"}),
     ],
 )
-def test_pictures_are_taken(browser, start, service_desk, name, scheme, size, state):
+def test_pictures_of_the_documentation_can_be_taken(browser, start, service_desk, name, scheme, size, state):
     page = Page(browser, start(StatsStub, service_desk, {"demo": "acme"}).url)
     browser.look(scheme, *size)
     page.open("demo", company="acme", organization="support", **state).figures()
@@ -84,6 +84,6 @@ def test_pictures_are_taken(browser, start, service_desk, name, scheme, size, st
     assert 10_000 < (PICTURES / f"{name}.png").stat().st_size < 200_000
 
 
-def test_the_pictures_of_the_documentation_are_there():
+def test_pictures_of_the_documentation_exist():
     for name in ("page-light", "page-dark", "page-phone"):
         assert (PROJECT / "docs" / f"{name}.png").stat().st_size < 200_000

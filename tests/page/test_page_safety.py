@@ -13,7 +13,7 @@ from .conftest import TOKEN
 ACME = {"company": "acme", "organization": "support"}
 
 
-def test_the_token_is_in_no_address_and_no_lasting_store(page, stub):
+def test_token_is_in_no_address_and_no_persistent_storage(page, stub):
     page.open()
     for name, value in (("company", "acme"), ("organization", "support"), ("token", TOKEN)):
         page.enter(name, value)
@@ -29,12 +29,12 @@ def test_the_token_is_in_no_address_and_no_lasting_store(page, stub):
     assert page.find("#token").get_attribute("type") == "password" and not page.find("#token").get_attribute("name")
 
 
-def test_a_token_in_the_address_is_removed_and_not_used(page, stub):
+def test_token_in_the_address_is_removed_and_not_used(page, stub):
     page.open(None, **ACME, token=TOKEN)
     assert TOKEN not in page.driver.current_url and page.shows("#welcome") and not stub.asked
 
 
-def test_the_token_is_forgotten_on_request(page, stub):
+def test_token_is_forgotten_on_request(page, stub):
     page.open(TOKEN, **ACME, range="7d").figures()
     page.press("#forget")
     assert page.run("return sessionStorage.length") == 0 and page.find("#token").get_attribute("value") == ""
@@ -43,7 +43,7 @@ def test_the_token_is_forgotten_on_request(page, stub):
     assert page.shows("#welcome")
 
 
-def test_a_new_tab_has_no_token(page):
+def test_new_tab_has_no_token(page):
     page.open(TOKEN, **ACME, range="7d").figures()
     address, first = page.driver.current_url, page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
@@ -78,7 +78,7 @@ AWKWARD = [
 
 
 @pytest.mark.parametrize("company", ["acme", "<b>&amp; Söhne/1?#"])
-def test_names_are_text_wherever_they_stand(browser, start, company):
+def test_names_are_text_everywhere(browser, start, company):
     sums, day = Sums(), datetime.date(2026, 3, 3)
     for number, name in enumerate(AWKWARD):
         sums.add(company, "<i>o</i>", day, name, name, 100 - number, 1000)
@@ -108,7 +108,7 @@ def test_everything_comes_from_the_same_origin(page, stub):
     assert not page.messages()
 
 
-def test_the_policy_of_the_page_blocks_what_is_inline(page):
+def test_policy_of_the_page_blocks_what_is_inline(page):
     page.open()
     page.run("""const made = document.createElement('script'); made.textContent = "document.title = 'run'";
         document.head.append(made); const button = document.createElement('button');
@@ -124,7 +124,7 @@ def test_files_name_no_other_server():
             assert set(found) <= {"http://www.w3.org/2000/svg"}, path.name
 
 
-def test_the_chart_library_is_the_distributions():
+def test_chart_library_is_that_of_the_distribution():
     assert (PAGE / "chart.min.js").is_symlink()
     assert str((PAGE / "chart.min.js").readlink()) == "/usr/share/javascript/chart.js/chart.min.js"
     assert "Chart.js v" in (PAGE / "chart.min.js").read_text()[:200]

@@ -37,7 +37,7 @@ def fastest_of_three(page, token=TOKEN, **state):
 
 
 @pytest.mark.parametrize("interval", ["day", "auto"])
-def test_a_year_is_on_the_screen_in_two_seconds(page, stub, interval):
+def test_year_is_shown_within_two_seconds(page, stub, interval):
     stub.body = year_of(20, 50)
     took = fastest_of_three(page, range="20250101-20251231", interval=interval)
     print(f"a year of 20 folders and 50 agents, {stub.body.count(chr(10))} rows, by {interval}: {took:.0f} ms")
@@ -72,7 +72,7 @@ def test_large_tables_sort_filter_and_scroll_without_stalls(page, stub):
     assert max(took.values()) < 300, took
 
 
-def test_modules_are_fetched_at_once_and_not_one_after_another():
+def test_modules_are_fetched_in_parallel():
     text = (PAGE / "index.html").read_text()
     modules = {path.name for path in PAGE.glob("*.js")} - {"page.js", "chart.min.js"}
     assert set(re.findall(r'<link rel="modulepreload" href="([^"]+)">', text)) == modules

@@ -57,7 +57,7 @@ def test_files_have_their_types_and_headers(site):
         assert headers["cache-control"] == "no-cache"
 
 
-def test_the_folder_is_reached_without_its_slash(site):
+def test_folder_without_its_slash_is_redirected(site):
     for path in ("/callstats", "/callstats?company=acme"):
         status, headers, _ = site.ask("GET", path)
         assert status == 301 and headers["location"].partition("?")[0].endswith("/callstats/")
@@ -75,14 +75,14 @@ def test_nothing_else_is_served(site):
         assert site.ask("GET", path)[0] in (400, 403, 404), path
 
 
-def test_the_api_beside_it_keeps_its_headers(site):
+def test_api_beside_the_page_keeps_its_headers(site):
     status, headers, body = site.ask("GET", DAY)
     assert status == 200 and body.startswith(b'[{"date":"20260303"')
     assert headers["content-security-policy"] == "default-src 'none'"
     assert headers["cache-control"] == "private, no-store"
 
 
-def test_the_browser_opens_it(browser, site):
+def test_browser_opens_the_page(browser, site):
     browser.look()
     page = Page(browser, site.url).open()
     assert page.shows("#welcome")
@@ -98,7 +98,7 @@ def test_no_token_in_the_address_reaches_a_log(site):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_without_the_page_the_api_answers(kind, replay_worker, start):
+def test_api_answers_without_the_page(kind, replay_worker, start):
     server = start(start_kind, kind, replay_worker)
     assert server.ask("GET", DAY)[0] == 200
     for path in ("/callstats/", "/callstats/page.js"):
@@ -108,7 +108,7 @@ def test_without_the_page_the_api_answers(kind, replay_worker, start):
             assert check_form(status, headers, body)["error"] == "Not found."
 
 
-def test_the_limits_of_nginx_do_not_count_the_page(replay_worker, start):
+def test_limits_of_nginx_do_not_count_the_page(replay_worker, start):
     site = start(type("Site", (WithPage, Nginx), {}), replay_worker.socket)
 
     def statuses(path, count):

@@ -103,7 +103,7 @@ def test_ranges_have_the_figures_of_their_days(page, worker, name):
     assert sum(number or 0 for number in previous) == len(expected.within(worker.calls, *before))
 
 
-def test_a_folder_is_asked_for_by_its_name(page, worker):
+def test_folder_is_requested_by_its_name(page, worker):
     first, last = expected.ranges(expected.today_in("UTC"))["28d"][0]
     for name in sorted({call.folder for call in worker.calls if call.company == "acme"}):
         page.open(ROOT_TOKEN, **ACME, range=expected.own(first, last), folder=name).figures()
@@ -111,7 +111,7 @@ def test_a_folder_is_asked_for_by_its_name(page, worker):
         assert page.text("#folders-table .name") == name
 
 
-def test_the_file_is_that_of_the_api(page, site):
+def test_file_is_that_of_the_api(page, site):
     first, last = expected.ranges(expected.today_in("UTC"))["28d"][0]
     page.open(ROOT_TOKEN, **ACME, range=expected.own(first, last), interval="week").figures()
     request = urllib.request.Request(
@@ -145,7 +145,7 @@ def test_errors_are_those_of_the_api(page, site):
         assert text == answer["error"] and answer.get("hint", "") in hint
 
 
-def test_a_token_that_ends_meanwhile_is_asked_for_again(browser, database, start):
+def test_token_revoked_meanwhile_is_asked_for_again(browser, database, start):
     database.query("""
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support')""")
@@ -161,7 +161,7 @@ def test_a_token_that_ends_meanwhile_is_asked_for_again(browser, database, start
     assert page.query["range"] == ["20260302-20260308"]
 
 
-def test_a_stream_that_breaks_is_never_shown(browser, database, start):
+def test_truncated_stream_is_never_shown(browser, database, start):
     database.query("""
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
@@ -186,7 +186,7 @@ def test_a_stream_that_breaks_is_never_shown(browser, database, start):
     assert not page.shows("#calls-chart")
 
 
-def test_today_is_the_organizations(browser, database, start):
+def test_today_is_that_of_the_organization(browser, database, start):
     zone, here = "Pacific/Kiritimati", "Pacific/Pago_Pago"
     database.query(f"""
         insert into callstats.company (id, short_name) values (1, 'acme');
@@ -206,7 +206,7 @@ def test_today_is_the_organizations(browser, database, start):
 
 
 @pytest.mark.parametrize("interval", ["day", "week", "month"])
-def test_a_year_is_on_the_screen_in_two_seconds(browser, database, start, interval):
+def test_year_is_shown_within_two_seconds(browser, database, start, interval):
     database.query("""
         insert into callstats.company (id, short_name) values (1, 'acme');
         insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');

@@ -43,7 +43,7 @@ def waiting_statements(database):
 
 @pytest.mark.parametrize("token", ["acme-token", ROOT_TOKEN], ids=["a company", "root"])
 @pytest.mark.parametrize("connections, share", [(8, 4), (3, 1)])
-def test_asker_gets_half_of_the_connections(token, connections, share, two_companies, start):
+def test_company_gets_half_of_the_connections(token, connections, share, two_companies, start):
     worker = start(Worker, two_companies.url, CALLSTATS_DB_CONNECTIONS=str(connections))
     slow, other = f"/stats/acme/support?token={token}&{YEAR}", f"/stats/nippon/support?token=nippon-token&{YEAR}"
     quiet = statistics.median(seconds_of(worker, other) for _ in range(20))
@@ -80,7 +80,7 @@ def test_head_reads_no_calls(two_companies, start):
     assert answer.headers == worker.ask("GET", f"/stats/acme/support?token=acme-token&{YEAR}").headers
 
 
-def test_view_that_was_replaced_heals_itself(two_companies, start):
+def test_replaced_view_is_prepared_again(two_companies, start):
     """PostgreSQL refuses a prepared statement whose result has another type now; the worker prepares it again."""
     two_companies.query("""select pg_advisory_unlock(1);
         create or replace view callstats.call_source as

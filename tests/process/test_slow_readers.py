@@ -44,7 +44,7 @@ def send(worker, stack, uri=YEAR):
     return connection
 
 
-def test_reader_that_reads_nothing_holds_no_connection(year, start):
+def test_reader_that_reads_nothing_holds_no_database_connection(year, start):
     worker = start(Worker, year.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="60000",
                    CALLSTATS_STATEMENT_TIMEOUT_MS="1500")
     whole = worker.ask("GET", YEAR).body
@@ -63,7 +63,7 @@ def test_reader_that_reads_nothing_holds_no_connection(year, start):
     assert worker.ask("GET", DAY).status == 200
 
 
-def test_slow_readers_behind_apache_disturb_nobody(year, start):
+def test_slow_readers_behind_apache_delay_no_other_request(year, start):
     worker = start(Worker, year.url)
     server = start(Apache, worker.socket)
     with contextlib.ExitStack() as stack:
@@ -110,7 +110,7 @@ def test_full_spool_makes_the_worker_wait_for_its_reader(limit, year, start):
         assert (answer.body, answer.app_status) == (whole, 0)
 
 
-def test_spool_folder_that_is_missing_is_no_end_of_answers(year, start):
+def test_missing_spool_folder_does_not_stop_answers(year, start):
     worker = start(Worker, year.url, CALLSTATS_SPOOL_DIR="/nowhere")
     assert json.loads(worker.ask("GET", YEAR).body)[-1]["date"] == "20241231"
 

@@ -44,7 +44,7 @@ def test_connections_beyond_the_limit_wait(replay_database, start):
         assert connection.read_record()[2] == fastcgi.pairs({"FCGI_MAX_CONNS": "4"})
 
 
-def test_sigterm_is_heard_at_the_limit_of_connections(replay_database, start):
+def test_sigterm_works_at_the_limit_of_connections(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_MAX_CONNECTIONS="1")
     with fastcgi.Connection(worker.socket), fastcgi.Connection(worker.socket):
         wait_until(lambda: lines(worker, "as many as allowed"))
@@ -65,7 +65,7 @@ def test_parameters_beyond_the_limit_end_the_connection(replay_database, start):
 
 
 @pytest.mark.parametrize("sent", [1, 8, 20, len(REQUEST) - 30])
-def test_a_request_that_does_not_arrive_ends_its_connection(sent, replay_database, start):
+def test_incomplete_request_ends_its_connection(sent, replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_REQUEST_TIMEOUT_MS="300")
     with fastcgi.Connection(worker.socket) as slow, fastcgi.Connection(worker.socket) as idle:
         slow.send(REQUEST[:sent])
@@ -76,7 +76,7 @@ def test_a_request_that_does_not_arrive_ends_its_connection(sent, replay_databas
     assert len(lines(worker, "did not arrive within 300 ms")) == 1
 
 
-def test_a_body_that_does_not_arrive_ends_its_connection(replay_database, start):
+def test_incomplete_body_ends_its_connection(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_REQUEST_TIMEOUT_MS="300")
     with fastcgi.Connection(worker.socket) as connection:
         parameters = fastcgi.pairs(fastcgi.parameters("POST", DAY, body=bytes(100)))
@@ -99,7 +99,7 @@ def a_large_answer(database):
 YEAR = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20240101-20241231"
 
 
-def test_a_peer_that_reads_nothing_is_given_up(a_large_answer, start):
+def test_peer_that_reads_nothing_is_disconnected(a_large_answer, start):
     worker = start(Worker, a_large_answer.url, CALLSTATS_SEND_TIMEOUT_MS="300")
     with fastcgi.Connection(worker.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", YEAR), keep=True))
@@ -111,7 +111,7 @@ def test_a_peer_that_reads_nothing_is_given_up(a_large_answer, start):
     assert answer.app_status == 0 and len(json.loads(answer.body)) == 366 * 20
 
 
-def test_idle_connections_end_where_that_is_wanted(replay_database, start):
+def test_idle_connections_end_if_so_configured(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_IDLE_TIMEOUT_MS="300")
     with fastcgi.Connection(worker.socket) as fresh, fastcgi.Connection(worker.socket) as kept:
         assert kept.ask("GET", DAY, keep=True).body == BILLING
@@ -149,7 +149,7 @@ def few_threads():
     resource.setrlimit(resource.RLIMIT_NPROC, (threads + 100, threads + 100))
 
 
-def test_a_silent_peer_blocks_nobody_when_threads_run_out(replay_database, start):
+def test_silent_peer_blocks_no_other_when_threads_run_out(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_DB_CONNECTIONS="1", before=few_threads)
     assert worker.ask("GET", DAY).body == BILLING
     began = time.monotonic()
@@ -174,7 +174,7 @@ def answered(worker):
         return worker.ask("GET", DAY).body
 
 
-def test_a_listening_socket_that_somebody_makes_blocking(replay_worker, start):
+def test_listening_socket_made_blocking_does_no_harm(replay_worker, start):
     """systemd starts ExecReload with the same socket as standard input, and makes it blocking for that."""
     folder = Folder("blocking")
     listener = socket.socket(socket.AF_UNIX)
@@ -205,7 +205,7 @@ def test_a_listening_socket_that_somebody_makes_blocking(replay_worker, start):
     ("::ffff:127.0.0.1", "127.0.0.1", True), ("::1", "::1", True), ("0:0:0:0:0:0:0:1", "::1", True),
     ("10.0.0.1", "127.0.0.1", False), ("127.0.0.1", "::1", False), ("::1", "127.0.0.1", False), ("", "127.0.0.1", True),
 ])
-def test_web_server_addresses(allowed, host, is_served, replay_database, start):
+def test_web_server_addresses_limit_the_peers(allowed, host, is_served, replay_database, start):
     """FastCGI 1.0, section 3.2. A refused peer is closed at once, and blocks nobody."""
     worker = start(TcpWorker, replay_database.url, host=host, FCGI_WEB_SERVER_ADDRS=allowed)
     with fastcgi.Connection(worker.socket) as silent, fastcgi.Connection(worker.socket) as connection:
@@ -218,14 +218,14 @@ def test_web_server_addresses(allowed, host, is_served, replay_database, start):
         assert worker.process.wait(5) == 0
 
 
-def test_an_ipv4_address_is_known_on_a_socket_for_both(replay_database, start):
+def test_ipv4_address_is_recognized_on_a_dual_stack_socket(replay_database, start):
     worker = start(TcpWorker, replay_database.url, host="::", FCGI_WEB_SERVER_ADDRS="127.0.0.1")
     assert fastcgi.ask(("127.0.0.1", worker.port), "GET", DAY).body == BILLING
     with fastcgi.Connection(("::1", worker.port)) as refused:
         assert refused.is_closed()
 
 
-def test_web_server_addresses_mean_nothing_on_a_unix_socket(replay_database, start):
+def test_web_server_addresses_are_ignored_on_a_unix_socket(replay_database, start):
     worker = start(Worker, replay_database.url, FCGI_WEB_SERVER_ADDRS="10.0.0.1")
     assert worker.ask("GET", DAY).body == BILLING
 
@@ -271,7 +271,7 @@ def test_lost_hosts_are_noticed_over_tcp(replay_database, start):
     assert "timer:(keepalive" in shown.stdout
 
 
-def test_a_reader_that_is_slow_is_not_given_up(a_large_answer, start):
+def test_slow_reader_is_not_disconnected(a_large_answer, start):
     """The limit counts time without progress."""
     worker = start(Worker, a_large_answer.url, CALLSTATS_SEND_TIMEOUT_MS="1000")
     with fastcgi.Connection(worker.socket) as connection:

@@ -113,7 +113,7 @@ def curl(url, *options):
         folder.remove()
 
 
-def test_the_connection_ends_without_end_request(failing, start):
+def test_connection_ends_without_end_request(failing, start):
     """FastCGI 1.0, section 5.5: FCGI_END_REQUEST would say that the answer is complete."""
     worker = start(Worker, failing.url)
     for keep in (False, True):
@@ -134,7 +134,7 @@ SEES_IT = {
 
 
 @pytest.mark.parametrize("way", SEES_IT)
-def test_a_client_sees_a_truncated_answer(way, failing, start):
+def test_client_sees_a_truncated_answer(way, failing, start):
     worker = start(Worker, failing.url)
     server = start(SEES_IT[way], worker.socket)
     options = ["--compressed"] if "gzip" in way else []
@@ -151,7 +151,7 @@ def test_a_client_sees_a_truncated_answer(way, failing, start):
     assert (code, status) == (0, "200") and body.endswith(b"]")
 
 
-def test_a_client_of_http2_sees_a_truncated_answer(failing, start):
+def test_client_of_http2_sees_a_truncated_answer(failing, start):
     worker = start(Worker, failing.url)
     server = start(Http2Nginx, worker.socket)
     code, status, body = curl(server.url + ALL, "--http2-prior-knowledge")
@@ -167,7 +167,7 @@ HIDES_IT = {
 
 
 @pytest.mark.parametrize("way", HIDES_IT)
-def test_where_nginx_hides_it_the_answer_is_no_json(way, failing, start):
+def test_truncation_hidden_by_nginx_is_not_json(way, failing, start):
     """nginx looks for FCGI_END_REQUEST only where it keeps connections and buffers, as nginx.conf.example does."""
     worker = start(Worker, failing.url)
     server = start(HIDES_IT[way], worker.socket)
@@ -184,7 +184,7 @@ def test_lighttpd_shows_a_truncated_answer(failing_calls, start):
 
 
 @pytest.mark.parametrize("kind", [ApacheFcgid, ApacheCgid])
-def test_web_server_that_hides_it_passes_on_no_json(kind, failing_calls, start):
+def test_truncation_hidden_by_a_web_server_is_not_json(kind, failing_calls, start):
     """mod_fcgid and mod_cgid end such an answer as a complete one: the documentation has it, and a parser notices."""
     worker = start(Worker, failing_calls.url)
     server = start(kind, worker.environment)
@@ -204,7 +204,7 @@ def test_tcp_connection_is_reset(keep, failing, start):
                 pass
 
 
-def test_with_http_1_0_the_answer_is_no_json(failing, start):
+def test_truncation_over_http_1_0_is_not_json(failing, start):
     """HTTP/1.0 has no other end than that of the connection."""
     worker = start(Worker, failing.url)
     server = start(Nginx, worker.socket)

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 PATH = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303"
 UNREADABLE = "Malformed request"
@@ -37,7 +37,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_clear_answer(case, replay_worker):
+def test_bad_input_gets_a_clear_answer(case, replay_worker):
     method, uri, headers, status, sentence = BAD[case]
     answer = replay_worker.ask(method, uri, headers)
     assert answer.status == status
@@ -48,13 +48,13 @@ def test_a_clear_answer(case, replay_worker):
 
 @pytest.mark.parametrize("options", ["&x=" + "y" * 30_000, "".join(f"&option{n}=%C3%A9" for n in range(2000)),
                                      "&daterang=1&DATERANGE=2&tokens=3&Token=4", "&&&=&=&", "&;'%22"])
-def test_unknown_options_are_ignored(options, replay_worker):
+def test_unknown_query_parameters_are_ignored(options, replay_worker):
     answer = replay_worker.ask("GET", PATH + options)
     assert answer.status == 200 and answer.body == replay_worker.ask("GET", PATH).body != b"[]"
 
 
 @pytest.mark.parametrize("left_out", ["REQUEST_METHOD", "REQUEST_URI"])
-def test_a_parameter_that_is_missing(left_out, replay_worker):
+def test_missing_cgi_parameter_is_a_400(left_out, replay_worker):
     parameters = fastcgi.parameters("GET", PATH)
     del parameters[left_out]
     with fastcgi.Connection(replay_worker.socket) as connection:
@@ -64,7 +64,7 @@ def test_a_parameter_that_is_missing(left_out, replay_worker):
         assert connection.ask("GET", PATH).status == 200
 
 
-def test_a_body_of_10_mb_is_read_and_refused(replay_worker):
+def test_body_of_10_mb_is_read_and_refused(replay_worker):
     with fastcgi.Connection(replay_worker.socket) as connection:
         for _ in range(3):
             assert connection.ask("POST", PATH, body=bytes(10_000_000), keep=True).status == 405
@@ -72,7 +72,7 @@ def test_a_body_of_10_mb_is_read_and_refused(replay_worker):
     assert replay_worker.status("VmHWM") < 32 * 1024
 
 
-def test_a_database_without_the_schema(cluster, start):
+def test_database_without_the_schema_is_a_503(cluster, start):
     database = cluster.database(with_schema=False)
     worker = start(Worker, database.url)
     answer = worker.ask("GET", PATH)
@@ -86,7 +86,7 @@ def test_a_database_without_the_schema(cluster, start):
 
 @pytest.mark.parametrize("fault, words", [("missing", "cannot read the root token file"), ("empty", "is empty"),
                                           ("folder", "is not a regular file"), ("white", "is empty"), ("latin1", "cannot read")])
-def test_a_root_token_file_that_is_none(fault, words, replay_database, start):
+def test_unusable_root_token_file_is_reported(fault, words, replay_database, start):
     worker = start(Worker, replay_database.url)
     file = worker.root_token_file
     assert worker.ask("GET", PATH).status == 200

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 GROUPS = 300_000
 YEAR = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20240101-20241231"

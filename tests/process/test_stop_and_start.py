@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import CALLSTATS, Folder, Process, wait_until
-from .support.webservers import Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import CALLSTATS, Folder, Process, wait_until
+from ..support.webservers import Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -31,7 +31,7 @@ def slow(gated, start):
     return worker
 
 
-def test_what_was_begun_is_finished(slow):
+def test_requests_in_flight_are_finished(slow):
     with fastcgi.Connection(slow.socket) as connection, fastcgi.Connection(slow.socket) as idle:
         assert idle.ask("GET", "/stats", keep=True).status == 404
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY), keep=True))
@@ -45,7 +45,7 @@ def test_what_was_begun_is_finished(slow):
     assert "stopped" in slow.text()
 
 
-def test_a_drain_has_an_end(cluster, slow, start):
+def test_drain_ends_at_its_timeout(cluster, slow, start):
     hasty = start(Worker, slow.environment["DATABASE_URL"], CALLSTATS_DRAIN_MS="100")
     with fastcgi.Connection(hasty.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY)))
@@ -56,7 +56,7 @@ def test_a_drain_has_an_end(cluster, slow, start):
     assert "dropped 1 unfinished requests after 100 ms" in hasty.text()
 
 
-def test_a_second_sigterm_ends_at_once(slow):
+def test_second_sigterm_ends_immediately(slow):
     with fastcgi.Connection(slow.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY)))
         slow.waits()
@@ -67,7 +67,7 @@ def test_a_second_sigterm_ends_at_once(slow):
         assert slow.process.wait() == 1
 
 
-def test_sighup_reads_again(replay_database, start):
+def test_sighup_rereads_the_root_token_file(replay_database, start):
     worker = start(Worker, replay_database.url)
     worker.folder.write("root-token", "another")
     worker.process.kill(signal.SIGHUP)
@@ -81,7 +81,7 @@ def test_sighup_reads_again(replay_database, start):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_other_signals_that_stop(number, replay_database, start):
+def test_sigint_and_sigusr1_stop_the_worker(number, replay_database, start):
     """SIGUSR1 is what multiwatch and others send."""
     worker = start(Worker, replay_database.url)
     worker.process.kill(number)

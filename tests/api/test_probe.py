@@ -5,17 +5,17 @@ import time
 
 import pytest
 
-from .support import fastcgi
-from .support.postgres import Cluster
-from .support.processes import PROJECT
-from .support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.postgres import Cluster
+from ..support.processes import PROJECT
+from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 
 
 @pytest.mark.parametrize("server", [Nginx, Apache, ApacheFcgid, ApacheCgid, Lighttpd])
-def test_the_probe_needs_no_token(server, replay_worker, start):
+def test_probe_needs_no_token(server, replay_worker, start):
     server = start(server, replay_worker.socket if server in (Nginx, Apache) else replay_worker.environment)
     status, headers, body = server.ask("GET", "/callstats-probe")
     assert (status, headers["content-type"]) == (200, "application/json")
@@ -35,7 +35,7 @@ def probe(worker, query=""):
         return connection.receive()
 
 
-def test_what_is_counted(replay_database, start):
+def test_probe_counts_requests(replay_database, start):
     worker = start(Worker, replay_database.url)
     for _ in range(3):
         worker.ask("GET", DAY)
@@ -53,7 +53,7 @@ def test_what_is_counted(replay_database, start):
     assert "callstats_probe" not in worker.text().lower()
 
 
-def test_a_database_that_is_away(start):
+def test_probe_reports_an_unavailable_database(start):
     cluster = Cluster()
     database = cluster.database()
     try:
@@ -71,7 +71,7 @@ def test_a_database_that_is_away(start):
         cluster.remove()
 
 
-def test_the_cache_that_can_be_switched_on(database, start):
+def test_cache_that_can_be_enabled_works(database, start):
     """A wall of dashboards costs one query, and no token sees what another got."""
     database.script(PROJECT / "tests" / "replay" / "data.sql")
     worker = start(Worker, database.url)

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import Folder
-from .support.webservers import InFrontOfWorker, WebServer
-from .support.worker import ROOT_TOKEN
+from ..support import fastcgi
+from ..support.processes import Folder
+from ..support.webservers import InFrontOfWorker, WebServer
+from ..support.worker import ROOT_TOKEN
 
 # The shortest parameters of all here have 12 bytes, lengths included.
 TAKEN = 1024 * 1024 // 12
@@ -147,12 +147,12 @@ def most_that_arrive(server):
 
 
 @pytest.mark.parametrize("server", [WideNginx, WideApache, UnlimitedApache, WideLighttpd])
-def test_web_servers_pass_on_fewer(server, start):
+def test_web_servers_pass_on_fewer_parameters_than_the_worker_accepts(server, start):
     counter = start(Counter)
     assert 100 < most_that_arrive(start(server, counter.socket)) < TAKEN
 
 
-def test_what_an_unlimited_apache_passes_on_is_answered(replay_worker, start):
+def test_request_of_an_unlimited_apache_is_answered(replay_worker, start):
     server = start(UnlimitedApache, replay_worker.socket)
     headers = [(name, "x") for name, _ in zip(names(), range(COUNTS[-1]))]
     status, _, body = server.ask("GET", f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303", headers)

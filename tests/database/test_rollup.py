@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from .support import torture
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import torture
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 ROLLUP, REMOVE = PROJECT / "deploy" / "rollup.sql", PROJECT / "deploy" / "rollup-remove.sql"
 
@@ -19,7 +19,7 @@ def answers(worker):
             for path in ("a", "b", "a/folder%201", "b/folder%207") for day in days]
 
 
-def test_it_comes_and_goes_under_a_running_worker(a_thousand_calls, start):
+def test_rollup_is_installed_and_removed_under_a_running_worker(a_thousand_calls, start):
     worker = start(Worker, a_thousand_calls.url)
     before = answers(worker)
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_compaction_leaves_one_row_for_each_group(a_thousand_calls):
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
 
 
-def test_sums_that_were_missed_are_mended(a_thousand_calls):
+def test_missed_sums_are_corrected(a_thousand_calls):
     a_thousand_calls.script(ROLLUP)
     a_thousand_calls.query("alter table callstats.call disable trigger user; delete from callstats.call where id % 2 = 0; "
                  "alter table callstats.call enable trigger user")
@@ -78,7 +78,7 @@ def test_sums_that_were_missed_are_mended(a_thousand_calls):
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
 
 
-def test_truncate(a_thousand_calls, start):
+def test_truncate_clears_the_sums(a_thousand_calls, start):
     a_thousand_calls.script(ROLLUP)
     worker = start(Worker, a_thousand_calls.url)
     a_thousand_calls.query("truncate callstats.call")
@@ -86,7 +86,7 @@ def test_truncate(a_thousand_calls, start):
 
 
 @pytest.mark.parametrize("prepare", [lambda database: {}, torture.in_months], ids=["one table", "months"])
-def test_torture(prepare, a_thousand_calls):
+def test_torture_finds_no_difference(prepare, a_thousand_calls):
     """Five minutes of it: tests/bench/torture 300, and with --months."""
     a_thousand_calls.script(ROLLUP)
     seed = random.randrange(1_000_000)
@@ -100,7 +100,7 @@ def test_torture(prepare, a_thousand_calls):
 
 
 @pytest.mark.parametrize("long", [1, 2.5])
-def test_installing_under_writes_blocks_nobody_for_long(long, a_thousand_calls):
+def test_installing_under_writes_blocks_no_writer_for_long(long, a_thousand_calls):
     """Writers that go on, one of them in long transactions; how long the longest single insert took."""
     longest, over = [], threading.Event()
 

@@ -4,7 +4,7 @@ import re
 import psycopg2
 import pytest
 
-from .support.processes import PROJECT
+from ..support.processes import PROJECT
 
 SCHEMA = PROJECT / "deploy" / "schema.sql"
 TENANTS = """
@@ -28,14 +28,14 @@ def add_call(database, **columns):
                           *columns.values())[0]
 
 
-def test_it_is_safe_to_run_again(tenants):
+def test_script_is_safe_to_run_again(tenants):
     add_call(tenants)
     before = tenants.query("select * from callstats.call, callstats.company, callstats.schema_version")
     tenants.script(SCHEMA)
     assert tenants.query("select * from callstats.call, callstats.company, callstats.schema_version") == before
 
 
-def test_a_view_of_the_site_stays(tenants):
+def test_view_of_the_site_is_kept(tenants):
     tenants.query("""drop view callstats.call_source;
         create view callstats.call_source as select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
                'x'::text as agent_id, 5::bigint as calls, 7::bigint as duration_ms""")
@@ -43,7 +43,7 @@ def test_a_view_of_the_site_stays(tenants):
     assert tenants.query("select calls from callstats.call_source") == [(5,)]
 
 
-def test_all_or_nothing(cluster):
+def test_script_is_applied_whole_or_not_at_all(cluster):
     database = cluster.database(with_schema=False)
     database.query("create schema callstats; create table callstats.call (id int)")
     database.refused(SCHEMA)
@@ -51,7 +51,7 @@ def test_all_or_nothing(cluster):
     database.drop()
 
 
-def test_the_date_is_filled_in_or_refused(tenants):
+def test_date_is_filled_in_or_refused(tenants):
     assert add_call(tenants) == ("2026-03-03", None)
     assert add_call(tenants, call_date="2026-03-03") == ("2026-03-03", None)
     with pytest.raises(psycopg2.errors.CheckViolation):
@@ -63,7 +63,7 @@ def test_the_date_is_filled_in_or_refused(tenants):
         tenants.query("update callstats.call set call_date = '2026-03-07'")
 
 
-def test_an_empty_agent_is_none(tenants):
+def test_empty_agent_becomes_null(tenants):
     assert add_call(tenants, agent_id="")[1] is None
     assert add_call(tenants, agent_id="", call_date="2026-03-03")[1] is None
     assert add_call(tenants, agent_id=" ")[1] == " "
@@ -79,13 +79,13 @@ def test_an_empty_agent_is_none(tenants):
     ({"folder_id": 2}, psycopg2.errors.ForeignKeyViolation),
     ({"folder_id": 99}, psycopg2.errors.ForeignKeyViolation),
 ])
-def test_calls_that_are_refused(columns, error, tenants):
+def test_invalid_calls_are_refused(columns, error, tenants):
     with pytest.raises(error):
         add_call(tenants, **columns)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe/Berlin2", "UTC+3", "PST", "europe/berlin", "", "'"])
-def test_time_zones_that_are_refused(zone, tenants):
+def test_invalid_time_zones_are_refused(zone, tenants):
     with pytest.raises(psycopg2.errors.InvalidParameterValue, match="is not known to this server"):
         tenants.query("update callstats.organization set time_zone = %s", zone)
     tenants.query("update callstats.organization set time_zone = 'Asia/Kathmandu'")
@@ -99,7 +99,7 @@ def test_time_zones_that_are_refused(zone, tenants):
     ("update callstats.company set token_sha256 = 'clear text'", psycopg2.errors.CheckViolation),
     ("update callstats.company set token_sha256 = sha256('x')", psycopg2.errors.UniqueViolation),
 ])
-def test_tenants_that_are_refused(statement, error, tenants):
+def test_invalid_tenants_are_refused(statement, error, tenants):
     with pytest.raises(error):
         tenants.query(statement)
 
@@ -122,7 +122,7 @@ def explain(database, file, *parameters):
     ("organization_days.sql", ["1", "'2026-01-01'", "'2026-12-31'"], "call_date"),
     ("folder_days.sql", ["1", "'2026-01-01'", "'2026-12-31'", "1"], "folder_id"),
 ])
-def test_groups_come_in_the_order_of_the_index(file, parameters, columns, tenants):
+def test_groups_are_read_in_the_order_of_the_index(file, parameters, columns, tenants):
     plan = explain(tenants, file, *parameters)
     assert "GroupAggregate" in plan and "Index Only Scan using call_group" in plan
     assert "Sort" not in plan and "Hash" not in plan

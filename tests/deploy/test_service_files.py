@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from .support import fastcgi
-from .support.documents import section
-from .support.overlay import Booted, Machine, printed
-from .support.processes import CALLSTATS, PROJECT, wait_until
-from .support.worker import ROOT_TOKEN
+from ..support import fastcgi
+from ..support.documents import section
+from ..support.overlay import Booted, Machine, printed
+from ..support.processes import CALLSTATS, PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN
 
 UNITS = PROJECT / "deploy" / "systemd"
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
@@ -52,19 +52,19 @@ def units():
     machine.stop()
 
 
-def test_the_units_are_sound(units):
+def test_units_pass_systemd_analyze(units):
     done = units.try_run("systemd-analyze verify --man=no /usr/lib/systemd/system/callstats*")
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_service_is_denied_what_it_does_not_need(units):
+def test_service_is_denied_unneeded_privileges(units):
     out = units.try_run("systemd-analyze security --offline=yes --no-pager callstats.service").stdout
     exposure = float(re.search(r"Overall exposure level .*: ([\d.]+)", out)[1])
     print(f"exposure {exposure}")
     assert exposure <= 2.0
 
 
-def test_a_worker_listens_on_nothing_else(replay_worker):
+def test_worker_listens_on_nothing_else(replay_worker):
     folder = f"/proc/{replay_worker.pid}/fd"
     inodes = {os.readlink(f"{folder}/{number}") for number in os.listdir(folder)}
     for table in ("tcp", "tcp6", "udp", "udp6"):
@@ -80,7 +80,7 @@ def answers(machine):
 
 
 @pytest.mark.parametrize("executable", ["/usr/bin/callstats", "/usr/local/bin/callstats"])
-def test_the_sysv_script_starts_what_is_installed(machine, executable):
+def test_sysv_script_starts_the_installed_program(machine, executable):
     machine.run("rm -f /usr/local/bin/callstats")
     script = "/etc/init.d/callstats"
     assert machine.try_run(f"{script} start").returncode == 5
@@ -103,14 +103,14 @@ def test_the_sysv_script_starts_what_is_installed(machine, executable):
     assert not machine.path(SOCKET).exists()
 
 
-def test_the_sysv_script_reports_a_wrong_setting(machine):
+def test_sysv_script_reports_an_invalid_setting(machine):
     machine.run("echo CALLSTATS_DB_CONNECTIONS=many >>/etc/callstats/callstats.env")
     done = machine.try_run("/etc/init.d/callstats start")
     assert done.returncode == 1 and "see /var/log/callstats.log" in done.stderr
     assert "CALLSTATS_DB_CONNECTIONS" in machine.path("/var/log/callstats.log").read_text()
 
 
-def test_the_log_of_the_sysv_script_is_rotated(machine):
+def test_log_of_the_sysv_script_is_rotated(machine):
     machine.run(["ln", "-s", PROJECT, "/root/checkout"])
     for command in printed(PROJECT / "deploy" / "logrotate" / "callstats"):
         machine.run(f"cd /root/checkout && {command}")
@@ -162,7 +162,7 @@ CRLF="value"
 """ + "CR_AFTER=crlf\r\nLAST=no newline at the end"
 
 
-def test_the_sysv_script_reads_the_environment_as_systemd_does():
+def test_sysv_script_reads_the_environment_as_systemd_does():
     machine = Booted()
     try:
         prepare(machine)
@@ -193,7 +193,7 @@ def test_the_sysv_script_reads_the_environment_as_systemd_does():
         machine.stop()
 
 
-def test_multiwatch_starts_the_worker_again_without_a_spin(machine):
+def test_multiwatch_restarts_the_worker_without_a_busy_loop(machine):
     [line] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
               if "multiwatch -r" in command]
     machine.run("install -d -o callstats_worker -g www-data -m 750 /run/callstats")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 
-from .support.processes import PROJECT, wait_until
+from ..support.processes import PROJECT, wait_until
 
 
 def environment(tmp_path):
@@ -23,7 +23,7 @@ def left_over(tmp_path):
     return running + os.listdir(tmp_path)
 
 
-def test_once(tmp_path):
+def test_once_checks_its_answers_and_exits(tmp_path):
     done = subprocess.run([PROJECT / "deploy" / "try", "--once"], capture_output=True, text=True, env=environment(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all answers were right" in done.stdout and "\x1b" not in done.stdout
@@ -53,6 +53,6 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
     wait_until(lambda: left_over(tmp_path) == [], what="nothing is left over")
 
 
-def test_what_is_not_understood():
+def test_unknown_arguments_print_usage():
     done = subprocess.run([PROJECT / "deploy" / "try", "--twice"], capture_output=True, text=True)
     assert done.returncode == 2 and "deploy/try --once" in done.stdout

@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from .support import fastcgi
-from .support.postgres import Cluster
-from .support.processes import PROJECT, Folder, free_port, wait_until
-from .support.webservers import Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.postgres import Cluster
+from ..support.processes import PROJECT, Folder, free_port, wait_until
+from ..support.webservers import Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -50,7 +50,7 @@ def many_at_once(worker, count=8):
         return [connection.receive() for connection in connections]
 
 
-def test_stopped_for_ten_seconds_under_load(frail, frail_database, start):
+def test_requests_end_in_time_while_the_server_is_stopped(frail, frail_database, start):
     worker = start(Worker, frail_database.url)
     seen, over = [], threading.Event()
 
@@ -103,7 +103,7 @@ def test_connections_that_died_while_idle_cost_nothing(frail, frail_database, st
     assert " 503 " not in worker.text()
 
 
-def test_a_connection_that_dies_under_a_request_is_replaced(gated, start):
+def test_connection_that_dies_under_a_request_is_replaced(gated, start):
     """Terminated in the middle of the statement, before its first row: retried once."""
     worker = start(Worker, gated.url)
     with asked(worker) as connection:
@@ -133,7 +133,7 @@ def test_waiting_for_a_connection_is_bounded(gated, start):
         assert first.receive().body == BILLING
 
 
-def test_the_statement_timeout(gated, start):
+def test_statement_timeout_is_a_503(gated, start):
     worker = start(Worker, gated.url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
     answer = worker.ask("GET", DAY)
     assert answer.status == 503 and "retry-after" not in answer.headers
@@ -143,7 +143,7 @@ def test_the_statement_timeout(gated, start):
     assert worker.ask("GET", DAY).body == BILLING
 
 
-def test_a_table_that_a_migration_has_locked(database, start):
+def test_table_locked_by_a_migration_is_a_503(database, start):
     database.script(PROJECT / "tests" / "replay" / "data.sql")
     worker = start(Worker, database.url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
     assert worker.ask("GET", DAY).body == BILLING
@@ -197,7 +197,7 @@ def streaming(database):
         grant select on callstats.call_source to callstats_worker""")
 
 
-def test_a_failure_before_the_first_byte_is_an_honest_error(failing, start):
+def test_failure_before_the_first_byte_is_an_error_response(failing, start):
     streaming(failing)
     failing.after(20)
     worker = start(Worker, failing.url)
@@ -208,7 +208,7 @@ def test_a_failure_before_the_first_byte_is_an_honest_error(failing, start):
     assert len(json.loads(worker.ask("GET", ALL).body)) > 30_000
 
 
-def test_a_failure_after_the_first_byte_breaks_the_answer_off(failing, start):
+def test_failure_after_the_first_byte_truncates_the_response(failing, start):
     streaming(failing)
     failing.after(30_000)
     worker = start(Worker, failing.url)
@@ -234,7 +234,7 @@ def is_active(database):
 
 
 @pytest.mark.parametrize("way", ["FastCGI", "nginx"])
-def test_a_query_does_not_outlive_its_client(way, failing, start):
+def test_query_does_not_outlive_its_client(way, failing, start):
     streaming(failing)
     failing.query("""create or replace function callstats.read_day(n int) returns int language plpgsql stable as
         $$ begin if n > 2000 then perform pg_sleep(0.001); end if; return 1000; end $$""")
@@ -294,7 +294,7 @@ def encrypted(authority):
     cluster.remove()
 
 
-def test_verified_tls(encrypted, authority, start):
+def test_connection_with_a_verified_certificate_is_encrypted(encrypted, authority, start):
     worker = start(Worker, f"{encrypted.tls_url} sslmode=require sslrootcert={authority / 'authority.pem'}")
     assert worker.ask("GET", DAY).body == BILLING
     with contextlib.closing(encrypted.connect("postgres")) as connection, connection.cursor() as cursor:
@@ -308,7 +308,7 @@ def test_verified_tls(encrypted, authority, start):
     ("sslmode=verify-full sslrootcert={authority} host=127.0.0.1", "not valid for the name of the host"),
     ("sslmode=disable", "no encryption"),
 ], ids=["another authority", "the authorities of the system", "another name", "in the clear"])
-def test_a_wrong_certificate_is_refused(options, words, encrypted, authority, start):
+def test_wrong_certificate_is_refused(options, words, encrypted, authority, start):
     options = options.format(stranger=authority / "stranger.pem", authority=authority / "authority.pem")
     url = encrypted.tls_url.replace("host=localhost ", "") if "host=" in options else encrypted.tls_url
     worker = start(Worker, f"{url} {options}")
@@ -316,12 +316,12 @@ def test_a_wrong_certificate_is_refused(options, words, encrypted, authority, st
     wait_until(lambda: words in worker.text())
 
 
-def test_of_several_hosts_the_first_is_down(cluster, replay_database, start):
+def test_second_host_is_used_while_the_first_is_down(cluster, replay_database, start):
     worker = start(Worker, replay_database.url.replace("host=", "host=/nowhere,127.0.0.1,").replace("port=5432", f"port=5432,{free_port()},5432"))
     assert worker.ask("GET", DAY).body == BILLING
 
 
-def test_a_stalled_server_is_waited_for_only_so_long(frail, frail_database, start):
+def test_wait_for_a_stalled_server_is_bounded(frail, frail_database, start):
     """Stopped by a signal: the kernel still accepts connections, and nobody answers on them. All requests
     get their answer in time, the one whose statement is with the server, too, and nothing is left of it afterwards."""
     worker = start(Worker, frail_database.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="300")

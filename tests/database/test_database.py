@@ -2,8 +2,8 @@
 import psycopg2
 import pytest
 
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 ORGANIZATION = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303"
 FOLDER = f"/stats/acme/support/Sales?token={ROOT_TOKEN}&daterange=20260303"
@@ -15,7 +15,7 @@ def filled(database):
     return database
 
 
-def test_two_round_trips_and_no_planning(cluster, filled, start):
+def test_request_takes_two_round_trips_and_no_planning(cluster, filled, start):
     filled.query(f"alter database {filled.name} set log_statement = 'all'")
     filled.query(f"alter database {filled.name} set log_planner_stats = on")
     worker = start(Worker, filled.url, CALLSTATS_DB_CONNECTIONS="1")
@@ -28,7 +28,7 @@ def test_two_round_trips_and_no_planning(cluster, filled, start):
         assert "PLANNER STATISTICS" not in log and "LOG:  statement: " not in log, uri
 
 
-def test_no_statement_for_what_needs_none(cluster, filled, start):
+def test_request_without_need_of_data_executes_no_statement(cluster, filled, start):
     filled.query(f"alter database {filled.name} set log_statement = 'all'")
     worker = start(Worker, filled.url, CALLSTATS_DB_CONNECTIONS="1")
     worker.ask("GET", FOLDER)
@@ -38,7 +38,7 @@ def test_no_statement_for_what_needs_none(cluster, filled, start):
     assert "execute" not in cluster.process.text()[before:]
 
 
-def test_tokens_count_at_once(filled, start):
+def test_token_changes_apply_immediately(filled, start):
     worker = start(Worker, filled.url)
 
     def status(token):
@@ -54,7 +54,7 @@ def test_tokens_count_at_once(filled, start):
     wait_until(lambda: (status(ROOT_TOKEN), status("another root token")) == (401, 200), 2)
 
 
-def test_the_view_can_be_replaced_under_a_running_worker(filled, start):
+def test_view_can_be_replaced_under_a_running_worker(filled, start):
     worker = start(Worker, filled.url)
     before = worker.ask("GET", ORGANIZATION).body
     filled.query("""begin; drop view callstats.call_source;
@@ -88,7 +88,7 @@ def relations(database):
         where relnamespace = 'callstats'::regnamespace and relkind in ('r', 'v', 'm', 'p', 'S') order by 1""")]
 
 
-def test_the_role_reads_what_it_needs_and_writes_nothing(filled, cluster):
+def test_role_reads_what_it_needs_and_writes_nothing(filled, cluster):
     connection = cluster.connect(filled.name, "callstats_worker")
     readable = set()
     for relation in relations(filled):

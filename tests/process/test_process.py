@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import CALLSTATS, as_user, free_port, wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import CALLSTATS, as_user, free_port, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -21,19 +21,19 @@ def run(*arguments, **environment):
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["--listen"], ["--frobnicate"], ["check", "me"], ["--version", "x"],
                                        ["--listen", "/x", "y"], ["--listen=/x", "check"]])
-def test_anything_else_is_explained(arguments):
+def test_unknown_arguments_print_usage(arguments):
     done = run(*arguments)
     assert done.returncode == 2
     assert b"usage: callstats" in done.stderr and done.stdout == b""
 
 
-def test_version_and_help():
+def test_version_and_help_are_printed():
     assert re.fullmatch(rb"callstats \d+\.\d+\.\d+\n", run("--version").stdout)
     done = run("--help")
     assert done.returncode == 0 and b"DATABASE_URL" in done.stdout
 
 
-def test_all_wrong_values_are_reported_together():
+def test_invalid_values_are_reported_together():
     done = run("--listen", "/nowhere/x", DATABASE_URL="postgresql://u:pa55word@h/db?bogus=1", CALLSTATS_PREFIX="stats",
                CALLSTATS_DB_CONNECTIONS="0", CALLSTATS_DB_WAIT_MS="soon", CALLSTATS_STATEMENT_TIMEOUT_MS="-1")
     assert done.returncode == 78
@@ -42,14 +42,14 @@ def test_all_wrong_values_are_reported_together():
     assert "pa55word" not in done.stderr.decode()
 
 
-def test_a_database_that_is_down_is_no_reason_to_stop(start):
+def test_worker_starts_while_the_database_is_unavailable(start):
     worker = start(Worker, "host=/nowhere user=callstats_worker", CALLSTATS_DB_WAIT_MS="200")
     answer = worker.ask("GET", DAY)
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert "cannot connect to the database" in worker.text() and "DATABASE_URL is correct" in worker.text()
 
 
-def test_listen_on_a_path(replay_worker, start):
+def test_worker_listens_on_a_path(replay_worker, start):
     worker = start(Worker, replay_worker.environment["DATABASE_URL"], listen=True)
     assert worker.ask("GET", DAY).body == BILLING
     assert os.stat(worker.socket).st_mode & 0o777 == 0o660
@@ -59,21 +59,21 @@ def test_listen_on_a_path(replay_worker, start):
     assert not os.path.exists(worker.socket)
 
 
-def test_a_socket_that_was_left_over_is_replaced(replay_worker, start, tmp_path):
+def test_stale_socket_is_replaced(replay_worker, start, tmp_path):
     class AfterACrash(Worker):
         def __init__(self, url):
             super().__init__(url, listen=True)
             self.process.kill(9)
             self.process.wait()
             assert os.path.exists(self.socket)
-            from .support.processes import Process
+            from ..support.processes import Process
             self.process = Process([CALLSTATS, "--listen", self.socket], self.log, **self.environment)
             wait_until(self.accepts)
     worker = start(AfterACrash, replay_worker.environment["DATABASE_URL"])
     assert worker.ask("GET", DAY).body == BILLING
 
 
-def test_listen_on_a_port(replay_worker):
+def test_worker_listens_on_a_port(replay_worker):
     port = free_port()
     process = subprocess.Popen([CALLSTATS, "--listen", f"127.0.0.1:{port}"], stdin=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, **as_user(**replay_worker.environment))
@@ -89,7 +89,7 @@ def test_listen_on_a_port(replay_worker):
         assert process.wait(10) == 0
 
 
-def test_a_listening_socket_as_descriptor_0(replay_worker, tmp_path):
+def test_listening_socket_as_standard_input_is_served(replay_worker, tmp_path):
     """As systemd does with StandardInput=socket."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -108,38 +108,38 @@ def cgi(worker, *arguments, **parameters):
     return done, fastcgi.cgi_response(done.stdout)
 
 
-def test_one_cgi_request(replay_worker):
+def test_cgi_request_is_answered(replay_worker):
     done, (status, headers, body) = cgi(replay_worker, REQUEST_URI=DAY, QUERY_STRING=DAY.partition("?")[2])
     assert (done.returncode, status, body) == (0, 200, BILLING)
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_cgi_without_a_request_uri(replay_worker):
+def test_cgi_without_a_request_uri_is_answered(replay_worker):
     done, (status, _, body) = cgi(replay_worker, SCRIPT_NAME="/stats", PATH_INFO="/acme/support/Zürich",
                                   QUERY_STRING=f"token={ROOT_TOKEN}&daterange=20260304")
     assert status == 200 and "Zürich" in body.decode()
 
 
 @pytest.mark.parametrize("word", ["check", "--help", "--listen"])
-def test_words_of_a_query_are_no_arguments(word, replay_worker):
+def test_cgi_query_is_not_taken_for_arguments(word, replay_worker):
     """RFC 3875, section 4.4: a query without an equals sign can arrive on the command line."""
     _, (status, _, _) = cgi(replay_worker, word, REQUEST_URI=f"/stats/acme/support?{word}", QUERY_STRING=word)
     assert status == 401
 
 
-def test_cgi_with_a_wrong_configuration(replay_worker):
+def test_cgi_with_an_invalid_configuration_is_a_500(replay_worker):
     done, (status, _, body) = cgi(replay_worker, REQUEST_URI=DAY, CALLSTATS_DB_CONNECTIONS="many")
     assert (done.returncode, status) == (78, 500)
     assert b"CALLSTATS_DB_CONNECTIONS" in done.stderr and b"CALLSTATS" not in body and json.loads(body)["error"]
 
 
-def test_cgi_with_a_database_that_is_down(replay_worker):
+def test_cgi_with_an_unavailable_database_is_a_503(replay_worker):
     done, (status, headers, _) = cgi(replay_worker, REQUEST_URI=DAY, DATABASE_URL="host=/nowhere user=x")
     assert (done.returncode, status, headers["retry-after"]) == (0, 503, "1")
 
 
-def test_one_line_for_each_request(replay_database, start):
+def test_each_request_is_logged_in_one_line(replay_database, start):
     worker = start(Worker, replay_database.url)
     worker.ask("GET", DAY)
     worker.ask("HEAD", "/stats/acme/support?token=guess")
@@ -151,7 +151,7 @@ def test_one_line_for_each_request(replay_database, start):
     assert len(lines) == 3
 
 
-def test_a_prefix_of_its_own(replay_database, start):
+def test_configured_prefix_is_served(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_PREFIX="/api/v1")
     assert worker.ask("GET", DAY.replace("/stats", "/api/v1")).body == BILLING
     assert b"/api/v1/COMPANY/ORGANIZATION" in worker.ask("GET", DAY).body

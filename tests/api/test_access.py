@@ -8,10 +8,10 @@ import urllib.parse
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import PROJECT
-from .support.webservers import Apache, Nginx
-from .support.worker import Worker
+from ..support import fastcgi
+from ..support.processes import PROJECT
+from ..support.webservers import Apache, Nginx
+from ..support.worker import Worker
 
 # As `callstats token add` creates them: 32 letters and digits.
 ROOT_TOKEN = "r00tr00tr00tr00tr00tr00tr00tr00t"
@@ -146,7 +146,7 @@ def over_apache(worker, start):
 
 
 @pytest.mark.parametrize("way", [over_fastcgi, over_nginx, over_apache])
-def test_the_matrix(way, world, start):
+def test_token_matrix_over_each_transport(way, world, start):
     worker = start(Worker, world.url, root_token=ROOT_TOKEN)
     ask, server = way(worker, start)
     answers = ask_all(ask, by_web_server=server is not None)
@@ -169,7 +169,7 @@ def tokens_in_logs(text):
 
 
 @pytest.mark.parametrize("server", [Nginx, Apache])
-def test_no_token_in_the_log_of_a_web_server_whose_worker_is_away(server, start):
+def test_no_token_is_logged_by_a_web_server_whose_worker_is_unavailable(server, start):
     server = start(server, "/nowhere/socket")
     for uri in (f"/stats/acme/support?token={ROOT_TOKEN}", f"/stats/acme/%zz?token={ROOT_TOKEN}"):
         status, headers, body = server.ask("GET", uri, [("Authorization", f"Bearer {TOKENS['own']}")])

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from .support.processes import PROJECT, Folder
-from .support.worker import ROOT_TOKEN, check
+from ..support.processes import PROJECT, Folder
+from ..support.worker import ROOT_TOKEN, check
 
 
 class Checked:
@@ -51,16 +51,16 @@ def wrong(checked, name, **changes):
     return lines[0]
 
 
-def test_a_database_that_is_away(checked):
+def test_check_fails_on_an_unavailable_database(checked):
     assert "DATABASE_URL is correct" in wrong(checked, "database", DATABASE_URL="host=/nowhere user=x")
 
 
-def test_a_configuration_that_is_wrong(checked):
+def test_check_fails_on_an_invalid_configuration(checked):
     code, out = checked.run(DATABASE_URL="", CALLSTATS_DB_CONNECTIONS="0")
     assert code == 1 and out.count("FAIL   configuration") == 2
 
 
-def test_an_older_schema(checked, database):
+def test_check_fails_on_an_older_schema(checked, database):
     database.query("update callstats.schema_version set version = 0")
     assert "schema.sql" in wrong(checked, "schema")
     database.query("update callstats.schema_version set version = 1")
@@ -70,7 +70,7 @@ def test_an_older_schema(checked, database):
     assert "upgrade" in wrong(checked, "schema")
 
 
-def test_no_schema_at_all(cluster, start):
+def test_check_fails_without_a_schema(cluster, start):
     database = cluster.database(with_schema=False)
     code, out = start(Checked, database).run()
     assert code == 1 and "the schema callstats does not exist" in out
@@ -89,7 +89,7 @@ def test_check_names_the_grant_that_fixes_privileges(statement, fix, checked, da
     assert checked.run()[0] == 0
 
 
-def test_no_index_in_group_order(checked, database):
+def test_check_fails_without_an_index_in_group_order(checked, database):
     database.query("drop index callstats.call_group")
     assert "create index" in wrong(checked, "index")
     database.query("create index on callstats.call (organization_id, call_date)")
@@ -98,7 +98,7 @@ def test_no_index_in_group_order(checked, database):
     assert checked.run()[0] == 0
 
 
-def test_a_time_zone_that_the_server_does_not_know(checked, database):
+def test_check_fails_on_a_time_zone_unknown_to_the_server(checked, database):
     database.query("""alter table callstats.organization disable trigger organization_time_zone;
         update callstats.organization set time_zone = 'Mars/Olympus' where id = 1""")
     assert "acme/support has Mars/Olympus" in wrong(checked, "time zones")
@@ -109,10 +109,10 @@ def test_a_time_zone_that_the_server_does_not_know(checked, database):
     (lambda file: file.write_text(""), "is empty"),
     (lambda file: file.unlink(), "cannot read"),
 ])
-def test_the_root_token_file(change, words, checked):
+def test_check_fails_on_an_unsuitable_root_token_file(change, words, checked):
     change(checked.root_token_file)
     assert words in wrong(checked, "root token file")
 
 
-def test_a_socket_that_cannot_be_made(checked):
+def test_check_fails_on_a_socket_that_cannot_be_created(checked):
     assert "/proc/nowhere/socket" in wrong(checked, "socket", CALLSTATS_SOCKET="/proc/nowhere/socket")

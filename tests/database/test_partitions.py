@@ -5,9 +5,9 @@ import re
 import psycopg2
 import pytest
 
-from .support import torture
-from .support.processes import PROJECT
-from .support.worker import ROOT_TOKEN, Worker, check
+from ..support import torture
+from ..support.processes import PROJECT
+from ..support.worker import ROOT_TOKEN, Worker, check
 
 PARTITIONS, ROLLUP = PROJECT / "deploy" / "partitions.sql", PROJECT / "deploy" / "rollup.sql"
 ALL = f"/stats/acme/a?token={ROOT_TOKEN}&daterange=20200101-20991231"
@@ -24,7 +24,7 @@ def checked(worker, expected):
 
 
 @pytest.mark.parametrize("with_rollup", [False, True])
-def test_converting_under_a_worker(with_rollup, a_thousand_calls, start):
+def test_conversion_under_a_worker_keeps_answers(with_rollup, a_thousand_calls, start):
     worker = start(Worker, a_thousand_calls.url)
     if with_rollup:
         a_thousand_calls.script(ROLLUP)
@@ -78,7 +78,7 @@ def test_sums_outlive_their_calls(a_thousand_calls, start):
 
 
 @pytest.mark.parametrize("order", [(ROLLUP, PARTITIONS), (PARTITIONS, ROLLUP)], ids=["rollup first", "months first"])
-def test_writing_to_a_month_itself(order, a_thousand_calls):
+def test_writes_to_a_partition_keep_sums(order, a_thousand_calls):
     """Loaders that name a partition, and what is detached, which is no longer of the answers."""
     for script in order:
         a_thousand_calls.script(script)
@@ -103,7 +103,7 @@ def test_writing_to_a_month_itself(order, a_thousand_calls):
     assert a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4") == kept
 
 
-def test_months_that_nobody_made_are_made_up_for(a_thousand_calls, start):
+def test_missing_partitions_are_created_later(a_thousand_calls, start):
     a_thousand_calls.script(PARTITIONS)
     for name in partitions(a_thousand_calls)[1:]:
         a_thousand_calls.query(f"drop table {name}")

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
-from .support.processes import Folder, as_user
-from .support.webservers import Nginx
-from .support.worker import ROOT_TOKEN, Worker
+from ..support.processes import Folder, as_user
+from ..support.webservers import Nginx
+from ..support.worker import ROOT_TOKEN, Worker
 
 AWKWARD = ["<script>document.title='run'</script>", "<img src=x onerror=\"document.title='run'\">", "</script>", "&lt;", "\u2028",
            "<!--", "]]>", "<plaintext>", "<svg/onload=document.title='run'>", "'\"`", "&#60;script&#62;"]
@@ -83,7 +83,7 @@ def test_errors_are_text(server, browse):
         assert json.loads(page.text)["error"]
 
 
-def test_the_browser_would_run_it(browse):
+def test_browser_runs_unescaped_markup(browse):
     """The test itself: unescaped, such a name does run."""
     page = browse("data:text/html,%3Cscript%3Edocument.body.append('run')%3C/script%3E")
     assert "run" in page.text and "script" in dict(page.elements)

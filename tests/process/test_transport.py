@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from .support import fastcgi
-from .support.processes import wait_until
-from .support.worker import ROOT_TOKEN, Worker
+from ..support import fastcgi
+from ..support.processes import wait_until
+from ..support.worker import ROOT_TOKEN, Worker
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
@@ -43,7 +43,7 @@ def settled(worker, threads, descriptors):
                what=f"{threads} threads and {descriptors} descriptors")
 
 
-def test_kept_connections_that_are_closed(replay_database, start):
+def test_closed_keep_connections_are_logged_as_nothing(replay_database, start):
     """10,000 of them: after an answer, in the middle of a record, at once. The one connection to PostgreSQL stays one."""
     worker = start(Worker, replay_database.url, CALLSTATS_DB_CONNECTIONS="1")
     assert worker.ask("GET", DAY).body == BILLING
@@ -69,7 +69,7 @@ def test_kept_connections_that_are_closed(replay_database, start):
     assert worker.ask("GET", DAY).body == BILLING
 
 
-def test_descriptors_run_out(replay_database, start):
+def test_worker_recovers_after_descriptors_ran_out(replay_database, start):
     limit = (resource.RLIMIT_NOFILE, (100, 100))
     worker = start(Worker, replay_database.url, CALLSTATS_DB_CONNECTIONS="4", before=lambda: resource.setrlimit(*limit))
     assert worker.ask("GET", DAY).body == BILLING
@@ -86,7 +86,7 @@ def test_descriptors_run_out(replay_database, start):
     assert all("raise the limit of open files" in line for line in faults(worker))
 
 
-def test_the_database_is_lost_while_descriptors_are_out(replay_database, start):
+def test_database_lost_while_descriptors_are_exhausted_is_a_503(replay_database, start):
     """The crate postgres panics where it gets no descriptor: that must not cost the pool its connections for good."""
     limit = (resource.RLIMIT_NOFILE, (100, 100))
     worker = start(Worker, replay_database.url, CALLSTATS_DB_CONNECTIONS="2", CALLSTATS_DB_WAIT_MS="500",
@@ -110,13 +110,13 @@ def test_the_database_is_lost_while_descriptors_are_out(replay_database, start):
     [("HTTP_X", "x" * 1_000_000)],
     [("X" * 1_000_000, "")],
 ], ids=["20,000 parameters", "a value of 1 MB", "a name of 1 MB"])
-def test_many_or_long_parameters(parameters, shared):
+def test_many_or_long_parameters_are_accepted(parameters, shared):
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(fastcgi.request([*parameters, *fastcgi.parameters("GET", DAY).items()]))
         assert connection.receive().body == BILLING
 
 
-def test_as_many_parameters_as_fit_into_the_limit(worker):
+def test_parameters_up_to_the_limit_are_accepted(worker):
     """The limit that README states is one of bytes, 1 MiB."""
     parameters = fastcgi.parameters("GET", DAY)
     room = 1024 * 1024 - len(fastcgi.pairs(parameters))
@@ -137,7 +137,7 @@ def test_as_many_parameters_as_fit_into_the_limit(worker):
     assert worker.ask("GET", DAY).body == BILLING
 
 
-def test_many_parameters_take_no_time(worker):
+def test_many_parameters_cost_little_time(worker):
     """20,000 of them: below 20 ms, in the best of ten."""
     data = fastcgi.request([*((f"HTTP_X_{n}", "x") for n in range(20_000)), *fastcgi.parameters("GET", DAY).items()], keep=True)
     durations = []
@@ -172,7 +172,7 @@ PROTOCOL_ERRORS = {
 
 
 @pytest.mark.parametrize("case", PROTOCOL_ERRORS)
-def test_what_breaks_the_protocol_ends_its_connection(case, shared):
+def test_protocol_violation_ends_its_connection(case, shared):
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(PROTOCOL_ERRORS[case])
         connection.socket.shutdown(1)
@@ -180,7 +180,7 @@ def test_what_breaks_the_protocol_ends_its_connection(case, shared):
         assert connection.is_closed()
 
 
-def test_a_second_begin_request_is_refused(shared):
+def test_second_begin_request_is_refused(shared):
     """FastCGI 1.0, section 5.1: no multiplexing here, so FCGI_CANT_MPX_CONN."""
     first, second = fastcgi.parameters("GET", DAY), fastcgi.begin(request_id=2)
     with fastcgi.Connection(shared.socket) as connection:
@@ -191,7 +191,7 @@ def test_a_second_begin_request_is_refused(shared):
         assert connection.receive().body == BILLING
 
 
-def test_a_record_of_an_unknown_type_is_answered(shared):
+def test_record_of_an_unknown_type_is_answered(shared):
     """FastCGI 1.0, section 4.2: FCGI_UNKNOWN_TYPE."""
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(fastcgi.record(99, b"?", request_id=0))
@@ -201,7 +201,7 @@ def test_a_record_of_an_unknown_type_is_answered(shared):
         assert connection.receive().body == BILLING
 
 
-def test_get_values(shared):
+def test_get_values_is_answered(shared):
     """FastCGI 1.0, section 4.1."""
     with fastcgi.Connection(shared.socket) as connection:
         names = ["FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS", "UNKNOWN"]
@@ -215,7 +215,7 @@ def test_get_values(shared):
 
 
 @pytest.mark.parametrize("sent_before", [b"", fastcgi.record(fastcgi.PARAMS, fastcgi.pairs({"REQUEST_METHOD": "GET"}))])
-def test_an_aborted_request_just_ends(sent_before, shared):
+def test_aborted_request_ends(sent_before, shared):
     """FastCGI 1.0, section 5.4; the kept connection goes on."""
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(fastcgi.begin(keep=True) + sent_before + fastcgi.record(fastcgi.ABORT_REQUEST))
@@ -224,7 +224,7 @@ def test_an_aborted_request_just_ends(sent_before, shared):
         assert connection.ask("GET", DAY).body == BILLING
 
 
-def test_an_abort_in_the_middle_of_a_body(shared):
+def test_abort_in_the_middle_of_a_body_ends_the_request(shared):
     with fastcgi.Connection(shared.socket) as connection:
         parameters = fastcgi.pairs(fastcgi.parameters("POST", DAY, body=bytes(100)))
         connection.send(fastcgi.begin(keep=True) + fastcgi.stream(fastcgi.PARAMS, parameters)
@@ -250,7 +250,7 @@ def test_other_roles_are_refused(role, keep, worker):
     assert 1 <= lines <= 1 + time.monotonic() - began
 
 
-def test_a_role_that_does_not_exist(shared):
+def test_unknown_role_is_refused(shared):
     """FastCGI 1.0, section 5.1: FCGI_UNKNOWN_ROLE."""
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY), role=9))
@@ -261,7 +261,7 @@ LATIN1 = ("HTTP_USER_AGENT", b"caf\xe9")
 
 
 @pytest.mark.parametrize("place", [0, 2, 4, 7])
-def test_a_parameter_that_is_not_utf8_hides_no_other(place, shared):
+def test_parameter_that_is_not_utf8_hides_no_other(place, shared):
     parameters = list(fastcgi.parameters("GET", DAY).items())
     parameters.insert(place, LATIN1)
     with fastcgi.Connection(shared.socket) as connection:
@@ -271,7 +271,7 @@ def test_a_parameter_that_is_not_utf8_hides_no_other(place, shared):
 
 @pytest.mark.parametrize("name, value", [("REQUEST_URI", b"/stats/acme/support/caf\xe9"), ("QUERY_STRING", b"token=caf\xe9"),
                                          ("HTTP_AUTHORIZATION", b"Bearer caf\xe9")])
-def test_a_parameter_that_counts_and_is_not_utf8_is_an_error(name, value, shared):
+def test_used_parameter_that_is_not_utf8_is_an_error(name, value, shared):
     parameters = {**fastcgi.parameters("GET", "/stats/acme/support"), name: value}
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(fastcgi.request(parameters))
@@ -279,7 +279,7 @@ def test_a_parameter_that_counts_and_is_not_utf8_is_an_error(name, value, shared
         assert answer.status == 400 and "Malformed request" in json.loads(answer.body)["error"]
 
 
-def test_mutated_recordings(worker):
+def test_mutated_recordings_stop_no_worker(worker):
     """10,000 real requests with bytes changed, cut out, doubled and put in."""
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
@@ -328,7 +328,7 @@ def medians(worker, rounds=300):
         return statistics.median(one(connection) for _ in range(rounds))
 
 
-def test_idle_and_slow_connections_disturb_nobody(worker):
+def test_idle_and_slow_connections_delay_no_other_request(worker):
     """500 that are idle and 200 that send a byte now and then. The ratio is that of medians, the best of three."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     ratios = []

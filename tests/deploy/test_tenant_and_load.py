@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from .support.processes import PROJECT
-from .support.worker import ROOT_TOKEN, Worker
+from ..support.processes import PROJECT
+from ..support.worker import ROOT_TOKEN, Worker
 
 HEADER = "company,organization,folder,agent,start,seconds\n"
 
@@ -24,7 +24,7 @@ def operator(database):
 
 
 @pytest.mark.parametrize("words", [[], ["frobnicate", "frobnicate"]])
-def test_usage(words, operator):
+def test_wrong_arguments_print_usage(words, operator):
     assert operator("load-calls", *words).returncode == 2
 
 
@@ -35,7 +35,7 @@ def tenants(operator, database):
     return operator
 
 
-def test_calls_from_a_file(tenants, database, start, tmp_path):
+def test_load_reads_calls_from_a_file(tenants, database, start, tmp_path):
     file = tmp_path / "calls with a space's.csv"
     file.write_text(HEADER + 'acme,support,"New, ""quoted""",007,2026-03-03 08:15:00,12.5\n'
                     "acme,support,Sales,,2026-03-03T23:30:00Z,0\nacme,support,Sales,x,2026-03-03 23:59,1.0005\n")
@@ -76,7 +76,7 @@ def test_calls_from_a_file(tenants, database, start, tmp_path):
     ("acme,support,A,,2026-03-03 08:00", "seconds"),
     ('acme,support,"A\nB",,2026-03-03 08:00,x', 'line 3, column seconds: "x"'),
 ])
-def test_a_bad_row_stops_everything(row, words, tenants, database):
+def test_load_of_a_bad_row_changes_nothing(row, words, tenants, database):
     done = tenants("load-calls", "-", input=HEADER + "acme,support,Good,,2026-03-03 08:00,1\n" + row + "\n")
     assert done.returncode == 1 and words in done.stderr and "nothing was loaded" in done.stderr, done.stderr
     assert "line 3" in done.stderr and done.stderr.count("\n") == 1
@@ -84,13 +84,13 @@ def test_a_bad_row_stops_everything(row, words, tenants, database):
     assert database.query("select * from callstats.folder") == []
 
 
-def test_a_file_that_is_none(tenants):
+def test_load_rejects_an_unreadable_file(tenants):
     for words, text in [(["/nowhere.csv"], None), (["-"], ""), (["-"], "a,b,c\n"), (["/tmp"], None)]:
         done = tenants("load-calls", *words, input=text)
         assert done.returncode == 1 and "nothing was loaded" in done.stderr
 
 
-def test_a_million_rows(tenants, database, tmp_path):
+def test_load_of_a_million_rows_keeps_every_row(tenants, database, tmp_path):
     """Whether it takes at most 30 s is for the eye: a busy machine must not fail a test."""
     file = tmp_path / "million.csv"
     with open(file, "w") as out:

@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from .support import torture
-from .support.postgres import Cluster, Replica
-from .support.processes import PROJECT, wait_until
-from .support.worker import ROOT_TOKEN, Worker, check
+from ..support import torture
+from ..support.postgres import Cluster, Replica
+from ..support.processes import PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN, Worker, check
 
 DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 
 
-def test_of_two_servers_one_is_lost_under_load(start):
+def test_loss_of_one_of_two_servers_under_load_is_survived(start):
     """A replica first, its primary behind it; the replica is stopped."""
     with contextlib.ExitStack() as stack:
         primary = Cluster()
@@ -87,7 +87,7 @@ def shards():
 PLANNED = "options='-c plan_cache_mode=force_custom_plan'"  # as shards.sql has it
 
 
-def test_shards(shards, start):
+def test_shards_answer_as_one_server(shards, start):
     """The answers are those of the shards, and the sums are made there: by the worker's own statements, in their logs."""
     coordinator, one, two = shards
     worker = start(Worker, f"{coordinator.url} {PLANNED}")
@@ -109,7 +109,7 @@ def test_shards(shards, start):
         assert of_worker and all("GROUP BY" in statement for statement in of_worker), of_worker
 
 
-def test_the_plan_of_a_year_on_shards(shards):
+def test_plan_of_a_year_on_shards_aggregates_there(shards):
     coordinator = shards[0]
     text = re.sub(r"^--.*\n", "", (PROJECT / "src" / "database" / "sql" / "organization_days.sql").read_text(), flags=re.M)
     with contextlib.closing(coordinator.cluster.connect(coordinator.name, "callstats_worker")) as connection, connection.cursor() as cursor:
@@ -127,7 +127,7 @@ def test_the_plan_of_a_year_on_shards(shards):
                      r".*Index Only Scan using call_group", there)
 
 
-def test_check_knows_shards(shards, start):
+def test_check_verifies_the_settings_of_shards(shards, start):
     coordinator = shards[0]
     for url, code, says in ((f"{coordinator.url} {PLANNED}", 0, "ok     index            shards are behind"),
                             (coordinator.url, 1, "FAIL   index            the shards behind")):

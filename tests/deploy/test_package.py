@@ -8,9 +8,9 @@ import tempfile
 
 import pytest
 
-from .support import fastcgi
-from .support.postgres import Cluster
-from .support.processes import PROJECT, free_port, wait_until
+from ..support import fastcgi
+from ..support.postgres import Cluster
+from ..support.processes import PROJECT, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="packages are installed by root")
 
@@ -61,7 +61,7 @@ def test_lintian_has_no_errors(package):
     assert done.returncode == 0, done.stdout
 
 
-def test_it_comes_works_and_goes(package, root):
+def test_package_installs_works_upgrades_and_purges(package, root):
     before = files(root)
     accounts = {name: (root / "etc" / name).read_text() for name in ("passwd", "group")}
     shutil.copy(package, root / "tmp" / "callstats.deb")

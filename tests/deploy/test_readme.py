@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from .support.documents import DOCUMENTS, blocks, kind, section
-from .support.overlay import Booted, Machine
-from .support.processes import CALLSTATS, PROJECT, wait_until
-from .support.worker import ROOT_TOKEN
+from ..support.documents import DOCUMENTS, blocks, kind, section
+from ..support.overlay import Booted, Machine
+from ..support.processes import CALLSTATS, PROJECT, wait_until
+from ..support.worker import ROOT_TOKEN
 
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
                 if command.startswith("spawn-fcgi")]
@@ -23,17 +23,19 @@ ELSEWHERE = {
         "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
     "sudo cp -rLT deploy/page /usr/share/callstats/page":
         "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
-    MULTIWATCH: "tests/test_service_files.py::test_multiwatch_starts_the_worker_again_without_a_spin",
-    "deploy/try": "tests/test_try.py::test_ctrl_c_leaves_nothing_behind",
+    MULTIWATCH: "tests/deploy/test_service_files.py::test_multiwatch_restarts_the_worker_without_a_busy_loop",
+    "deploy/try": "tests/deploy/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
-    '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"': "tests/test_try.py::test_once",
+    '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"':
+        "tests/deploy/test_try.py::test_once_checks_its_answers_and_exits",
     "tests/replay/replay http://stats.example my.replay --set token=...":
-        "tests/test_readme.py::test_replay_examples_run_with_values",
+        "tests/deploy/test_readme.py::test_replay_examples_run_with_values",
     "tests/replay/replay fcgi:/run/callstats/callstats.sock my.replay --set token=...":
-        "tests/test_readme.py::test_replay_examples_run_with_values",
+        "tests/deploy/test_readme.py::test_replay_examples_run_with_values",
     "select callstats.add_shard('one', 'host=... dbname=... user=callstats_worker password=...');":
-        "tests/test_more_machines.py::test_shards",
-    "select callstats.assign_organization(1, 'one');": "tests/test_more_machines.py::test_shards",
+        "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
+    "select callstats.assign_organization(1, 'one');":
+        "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
 }
 
 # Typed by no test, and why.
@@ -158,7 +160,7 @@ def clean(machine):
 
 @pytest.mark.slow
 @needs_root
-def test_package_installs_serves_upgrades_grows_and_goes_as_printed(start):
+def test_package_lifecycle_works_as_printed(start):
     machine = start(Booted)
     clean(machine)
     machine.run("systemctl start postgresql nginx")
@@ -229,7 +231,7 @@ def test_calls_can_be_distributed_by_organization_as_printed(database):
 
 @pytest.mark.parametrize("target", ["http://stats.example", "fcgi:/run/callstats/callstats.sock"])
 def test_replay_examples_run_with_values(target, replay_worker, replay_database, start, tmp_path):
-    from .support.webservers import Nginx
+    from ..support.webservers import Nginx
     [command] = [command for _, command in printed() if command.startswith(f"tests/replay/replay {target}")]
     real = start(Nginx, replay_worker.socket).url if target.startswith("http") else f"fcgi:{replay_worker.socket}"
     (tmp_path / "tests").symlink_to(PROJECT / "tests")

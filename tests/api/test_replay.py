@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from .support.processes import PROJECT
-from .support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, NginxCgi
-from .support.worker import ROOT_TOKEN
+from ..support.processes import PROJECT
+from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, NginxCgi
+from ..support.worker import ROOT_TOKEN
 
 FILES = sorted(map(str, (PROJECT / "tests" / "replay").glob("*.replay")))
 
@@ -51,7 +51,7 @@ def days(database):
 
 
 @pytest.mark.parametrize("way", [fastcgi, nginx, apache, apache_fcgid, apache_cgid, lighttpd, fcgiwrap])
-def test_all_files(way, replay_worker, replay_database, start):
+def test_replay_files_pass(way, replay_worker, replay_database, start):
     target = way(replay_worker, replay_database, start)
     values = {"root": ROOT_TOKEN, **days(replay_database)}
     url = target if isinstance(target, str) else "http://stats.example"
@@ -66,7 +66,7 @@ def test_all_files(way, replay_worker, replay_database, start):
     assert int(done.stdout.splitlines()[-1].split()[0]) >= 60
 
 
-def test_a_wrong_expectation_fails(replay_worker, tmp_path):
+def test_wrong_expectation_fails(replay_worker, tmp_path):
     """The tool itself: a difference is said, and counts."""
     file = tmp_path / "wrong.replay"
     file.write_text("# Wrong\n> GET /stats\n< 200\n< Allow: GET\n[]\n\n# Right\n> GET /stats\n< 404\n"
