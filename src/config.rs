@@ -3,9 +3,12 @@
 //! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
 //! documentation to it.
 
+pub mod listen;
+
 use crate::api::date_range::OpenRange;
 use crate::database::{DatabaseUrl, Settings};
 use fastcgi::{AllowedPeers, InvalidPeers, Options};
+use listen::SocketAccess;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +46,8 @@ pub const VARIABLES: &[Variable] = &[
     variable("FCGI_WEB_SERVER_ADDRS", "", "addresses that may connect over TCP; empty: all"),
     variable("CALLSTATS_SPOOL_DIR", "/var/tmp", "folder for responses that wait for slow clients"),
     variable("CALLSTATS_SPOOL_MAX_BYTES", "1073741824", "limit of all of them together"),
+    variable("CALLSTATS_LISTEN_MODE", "0660", "mode of the socket of `callstats --listen /path`"),
+    variable("CALLSTATS_LISTEN_GROUP", "", "its group; empty: that of the worker"),
     variable("CALLSTATS_SOCKET", "", "where the worker listens; used by `callstats check` only"),
     variable("RUST_LOG", "info", "log filter; warn omits requests that succeeded"),
 ];
@@ -74,6 +79,8 @@ pub struct Config {
     pub database: Settings,
     /// `CALLSTATS_ROOT_TOKEN_FILE`.
     pub root_token_file: PathBuf,
+    /// `CALLSTATS_LISTEN_MODE` and `CALLSTATS_LISTEN_GROUP`.
+    pub socket_access: SocketAccess,
     /// `CALLSTATS_SOCKET`.
     pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
@@ -107,6 +114,7 @@ impl Config {
                 lifetime: env.milliseconds("CALLSTATS_DB_LIFETIME_MS", 1),
             },
             root_token_file: env.path_or_default("CALLSTATS_ROOT_TOKEN_FILE"),
+            socket_access: env.socket_access(),
             socket: env.path("CALLSTATS_SOCKET"),
             prefix: env.prefix(),
             open_range: env.open_range(),
@@ -183,6 +191,16 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
             self.errors.push(error.to_string());
             AllowedPeers::all()
         })
+    }
+
+    fn socket_access(&mut self) -> SocketAccess {
+        let text = self.text("CALLSTATS_LISTEN_MODE");
+        let mode = listen::parse_mode(&text);
+        if mode.is_none() {
+            self.errors.push(format!("CALLSTATS_LISTEN_MODE is {text:?}. Hint: use an octal mode such as 0660"));
+        }
+        let group = Some(self.text("CALLSTATS_LISTEN_GROUP")).filter(|group| !group.is_empty());
+        SocketAccess { mode, group }
     }
 
     fn prefix(&mut self) -> String {
@@ -290,10 +308,11 @@ mod tests {
             ("CALLSTATS_SEND_TIMEOUT_MS", "0"),
             ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
             ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1, localhost"),
+            ("CALLSTATS_LISTEN_MODE", "rw"),
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 13, "{errors:?}");
+        assert_eq!(errors.len(), 14, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
     }

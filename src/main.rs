@@ -4,8 +4,9 @@
 use callstats::admin::{self, check};
 use callstats::cli::{self, Command, OperatorCommand, Start};
 use callstats::config::Config;
+use callstats::config::listen::SocketAccess;
 use callstats::database::Connector;
-use callstats::server::listen::Listener;
+use callstats::server::listen::{self, Listener};
 use callstats::server::{cgi, log_format, worker};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -23,6 +24,7 @@ enum Failure {
     Usage(String),
     Config(Vec<String>),
     Io(String, io::Error),
+    Listen(listen::Error),
     Command(admin::Error),
     /// Reported already.
     Reported,
@@ -57,6 +59,10 @@ fn report(failure: &Failure) -> ExitCode {
             log::error!("cannot {doing}: {error}");
             ExitCode::FAILURE
         }
+        Failure::Listen(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
         Failure::Command(error) => {
             complain(error);
             ExitCode::FAILURE
@@ -75,10 +81,12 @@ fn run() -> Result<(), Failure> {
             let (config, connector) = load_config().map_err(Failure::Config)?;
             worker::run(&config, connector, io::stdin().as_fd()).map_err(|error| Failure::Io("serve".into(), error))
         }
-        Command::Listen(address) => {
+        Command::Listen(address, access) => {
             let (config, connector) = load_config().map_err(Failure::Config)?;
-            let listener =
-                Listener::bind(&address).map_err(|error| Failure::Io(format!("listen on {address}"), error))?;
+            let configured = config.socket_access.clone();
+            let access =
+                SocketAccess { mode: access.mode.or(configured.mode), group: access.group.or(configured.group) };
+            let listener = Listener::bind(&address, &access).map_err(Failure::Listen)?;
             worker::run(&config, connector, listener.as_fd()).map_err(|error| Failure::Io("serve".into(), error))
         }
         Command::Cgi => {

@@ -20,6 +20,14 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
 
+    /// Mode of that socket in the file system [default: CALLSTATS_LISTEN_MODE]
+    #[arg(long, value_name = "MODE", requires = "listen")]
+    pub listen_mode: Option<String>,
+
+    /// Its group, by name or number [default: CALLSTATS_LISTEN_GROUP]
+    #[arg(long, value_name = "GROUP", requires = "listen")]
+    pub listen_group: Option<String>,
+
     /// Prints the version
     #[arg(short = 'V', long, exclusive = true)]
     pub version: bool,

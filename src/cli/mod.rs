@@ -8,6 +8,7 @@ pub use commands::{
 };
 
 use crate::config::VARIABLES;
+use crate::config::listen::{self, ListenAddress, SocketAccess};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
@@ -20,7 +21,7 @@ pub enum Command {
     /// Be a FastCGI worker on standard input, a listening socket.
     Serve,
     /// Bind this address, then the same.
-    Listen(String),
+    Listen(ListenAddress, SocketAccess),
     /// Answer one CGI request.
     Cgi,
     Check {
@@ -61,6 +62,7 @@ pub fn parse(start: Start, arguments: impl IntoIterator<Item = OsString>) -> Res
         Err(error) => return Err(usage_error(&error)),
     };
     let conflict = |message: &str| Err(usage_error(&command().error(ErrorKind::ArgumentConflict, message)));
+    let invalid = |message: String| usage_error(&command().error(ErrorKind::ValueValidation, message));
     Ok(match (cli.command, cli.listen) {
         (Some(_), Some(_)) => return conflict("--listen cannot be used with a command"),
         (Some(_), None) if cli.version => return conflict("--version cannot be used with a command"),
@@ -70,11 +72,28 @@ pub fn parse(start: Start, arguments: impl IntoIterator<Item = OsString>) -> Res
         }
         (Some(OperatorCommand::Check { json, env_file }), None) => Command::Check { json, env_file },
         (Some(command), None) => Command::Operator { database: cli.database, command },
-        (None, Some(address)) => Command::Listen(address),
+        (None, Some(address)) => {
+            let address = ListenAddress::parse(&address).map_err(invalid)?;
+            let access = socket_access(&address, cli.listen_mode, cli.listen_group).map_err(invalid)?;
+            Command::Listen(address, access)
+        }
         (None, None) if cli.version => Command::Print(concat!("callstats ", env!("CARGO_PKG_VERSION"), "\n").into()),
         (None, None) if start.is_listening => Command::Serve,
         (None, None) => return conflict(NOT_LISTENING),
     })
+}
+
+fn socket_access(address: &ListenAddress, mode: Option<String>, group: Option<String>) -> Result<SocketAccess, String> {
+    if matches!(address, ListenAddress::Tcp(_)) && (mode.is_some() || group.is_some()) {
+        return Err("--listen-mode and --listen-group are for a Unix socket, not for host:port. Hint: \
+                    FCGI_WEB_SERVER_ADDRS limits who may connect over TCP"
+            .into());
+    }
+    let read = mode.as_deref().map(|text| {
+        let error = || format!("--listen-mode {text:?} is invalid. Hint: use an octal mode such as 0660");
+        listen::parse_mode(text).ok_or_else(error)
+    });
+    Ok(SocketAccess { mode: read.transpose()?, group: group.filter(|group| !group.is_empty()) })
 }
 
 /// The command line as one description: help, manual pages and completions are made from it.
@@ -122,7 +141,12 @@ mod tests {
 
     #[test]
     fn arguments_are_known_or_refused_with_the_usage() {
-        assert_eq!(parsed(false, false, &["--listen", "/a"]), Ok(Command::Listen("/a".into())));
+        let address = ListenAddress::Unix("/a".into());
+        let listen = Command::Listen(address.clone(), SocketAccess::default());
+        assert_eq!(parsed(false, false, &["--listen", "/a"]), Ok(listen));
+        let access = SocketAccess { mode: Some(0o600), group: Some("www-data".into()) };
+        let arguments = ["--listen", "unix:/a", "--listen-mode", "0600", "--listen-group", "www-data"];
+        assert_eq!(parsed(false, false, &arguments), Ok(Command::Listen(address, access)));
         let env_file = Some("/b".into());
         let check = parsed(false, false, &["check", "--env-file", "/b", "--json"]);
         assert_eq!(check, Ok(Command::Check { json: true, env_file }));
@@ -135,6 +159,13 @@ mod tests {
             &["--version", "check"],
             &["--listen", "/a", "check"],
             &["--listen", "/a", "--version"],
+            &["--listen", "9000"],
+            &["--listen", "/a", "--listen-mode", "rw"],
+            &["--listen", "127.0.0.1:1", "--listen-mode", "0660"],
+            &["--listen", "127.0.0.1:1", "--listen-group", "x"],
+            &["--listen-mode", "0660"],
+            &["--listen-group", "x"],
+            &["--listen-group", "x", "check"],
             &["--database", "x"],
             &["--database", "x", "check"],
             &["tenant"],
