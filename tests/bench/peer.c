@@ -40,7 +40,8 @@ static void answer(PGconn *connection, FCGX_Request *request)
     const char *asked[] = {token, "false", company, organization, folder};
     PGresult *scope = run(connection, "scope", 5, asked);
     snprintf(day, sizeof day, "%.4s-%.2s-%.2s", from, from + 4, from + 6);
-    const char *days[] = {PQgetvalue(scope, 0, 2), day, day, PQgetvalue(scope, 0, 4)};
+    const char *days[] = {PQgetvalue(scope, 0, PQfnumber(scope, "organization_id")), day, day,
+                          PQgetvalue(scope, 0, PQfnumber(scope, "folder_id"))};
     PGresult *groups = run(connection, "days", 4, days);
     long long calls = 0, duration = 0;
     int rows = PQntuples(groups);
