@@ -425,3 +425,13 @@ def test_an_interrupted_summing_continues(database, start):
 def test_a_wrong_horizon_is_refused(database, arguments, message):
     database.query(FLAT.format("timestamptz", "int"))
     assert message in adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", *arguments, ok=False)
+
+
+def test_names_whose_ids_are_taken_are_an_error_and_not_missing(database, start):
+    """A site that chose ids by itself: the next one of the sequence is in use."""
+    database.query(FLAT.format("timestamptz", "int"))
+    database.query("""insert into callstats.company (id, short_name) values (1, 'other');
+        insert into public.calls values ('acme', 'support', 'Sales', 'anna', '2026-03-04 12:00Z', 10)""")
+    out = adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", ok=False)
+    assert "company_pkey" in out
+    assert database.value("select to_regclass('callstats.source') is null")

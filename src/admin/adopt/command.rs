@@ -214,7 +214,9 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     let text = if sources.is_empty() {
         "drop function if exists callstats.calls_between(int, date, date)".to_owned()
     } else {
-        sql::calls_between(&sources)
+        let has_odd_names =
+            transaction.query_one(sql::HAS_ODD_NAMES, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+        sql::calls_between(&sources, has_odd_names)
     };
     transaction.batch_execute(&text).map_err(failed)?;
     transaction.execute("select callstats.give_to_owner()", &[]).map_err(failed)?;

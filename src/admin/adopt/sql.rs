@@ -6,11 +6,20 @@ use crate::admin::adopt::types::{Resolved, literal};
 const COMPANY: &str = "(select c.short_name from callstats.organization o \
                        join callstats.company c on c.id = o.company_id where o.id = $1)";
 const ORGANIZATION: &str = "(select o.short_name from callstats.organization o where o.id = $1)";
-/// Whether both names can be in the table as they are: neither stands for a missing, cut or cleaned name.
+/// The folder of a name `a.folder`, given that of exactly this name as `f`. Cleaning a name costs more than a join.
+const FOLDER_ID: &str = "coalesce(f.id, (select g.id from callstats.folder g \
+     where g.organization_id = $1 and g.name = callstats.adopted_name(a.folder)))";
+/// Whether both names of organization $1 can be in the table as they are: neither stands for a missing, cut or cleaned
+/// name.
 const IS_PLAIN: &str = "(select '(none)' not in (c.short_name, o.short_name) \
      and position('?' in c.short_name || o.short_name) = 0 \
      and greatest(length(c.short_name), length(o.short_name)) < 250 \
      from callstats.organization o join callstats.company c on c.id = o.company_id where o.id = $1)";
+/// Whether there is an organization of which this does not hold.
+pub const HAS_ODD_NAMES: &str = "select exists (select from callstats.organization o \
+     join callstats.company c on c.id = o.company_id \
+     where '(none)' in (c.short_name, o.short_name) or position('?' in c.short_name || o.short_name) > 0 \
+     or greatest(length(c.short_name), length(o.short_name)) >= 250)";
 
 /// The rows of the relation with the mapping's names. The planner pulls it up, so that indexes of the table serve.
 pub fn rows(source: &Resolved, relation: &str) -> String {
@@ -163,7 +172,7 @@ pub fn changed_days(source: &Resolved) -> Option<String> {
 
 /// The branch of callstats.calls_between() for one mapping: a day at a time, so that the rows of a range stream. The
 /// scalar sub-selects keep the order of the days, and `offset 0` keeps the day's rows apart.
-fn branch(source: &Resolved, relation: &str) -> String {
+fn branch(source: &Resolved, relation: &str, has_odd_names: bool) -> String {
     let on_day = source.start.on_day("t.start", None);
     let groups = if source.mapping.get("call").is_some() {
         let calls = calls(source, relation, &source.start.on_day("t.start", span(source).as_deref()));
@@ -177,35 +186,41 @@ fn branch(source: &Resolved, relation: &str) -> String {
         let group = |condition: String| {
             format!(
                 "select {} as folder, nullif({}, '') as agent, count(*) as calls, sum({})::bigint as duration_ms \
-                 from ({rows}) t where {condition} and {on_day} and {} group by 1, 2",
+                 from ({rows}) t where {condition} and {on_day} and case when {} then true end group by 1, 2",
                 source.folder.text("t.folder"),
                 source.agent.text("t.agent"),
                 source.duration.milliseconds("t.duration"),
                 source.duration.is_countable("t.duration")
             )
         };
-        let plain = group(format!(
-            "{IS_PLAIN} and {} and {}",
+        let equal = format!(
+            "{} and {}",
             source.company.equals("t.company", COMPANY),
             source.organization.equals("t.organization", ORGANIZATION)
-        ));
-        let other = group(format!(
-            "not {IS_PLAIN} and callstats.adopted_name({}) = {COMPANY} and callstats.adopted_name({}) = {ORGANIZATION}",
-            source.company.text("t.company"),
-            source.organization.text("t.organization")
-        ));
-        format!("{plain} union all {other}")
+        );
+        if has_odd_names {
+            let plain = group(format!("{IS_PLAIN} and {equal}"));
+            let other = group(format!(
+                "not {IS_PLAIN} and callstats.adopted_name({}) = {COMPANY} \
+                 and callstats.adopted_name({}) = {ORGANIZATION}",
+                source.company.text("t.company"),
+                source.organization.text("t.organization")
+            ));
+            format!("{plain} union all {other}")
+        } else {
+            group(equal)
+        }
     };
     format!(
         "select $1, z.callstats_date, x.folder_id, x.agent, x.calls, x.duration_ms\n\
          from callstats.zone_day z \
          (callstats_zone, callstats_date, callstats_starts, callstats_ends, callstats_is_whole)\n\
          cross join lateral (\n\
-         select f.id as folder_id, a.agent, a.calls, a.duration_ms from ({groups}) a\n\
-         join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)\n\
+         select {FOLDER_ID} as folder_id, a.agent, a.calls, a.duration_ms from ({groups}) a\n\
+         left join callstats.folder f on f.organization_id = $1 and f.name = a.folder\n\
          offset 0) x\n\
          where z.callstats_zone = (select o.time_zone from callstats.organization o where o.id = $1) \
-         and z.callstats_date between $2 and $3{}",
+         and z.callstats_date between $2 and $3 and x.folder_id is not null{}",
         is_live(source, "z.callstats_date")
     )
 }
@@ -230,8 +245,9 @@ fn scan(source: &Resolved, relation: &str) -> String {
 /// callstats.calls_between() over callstats.call_source and the mappings, and who may run it. Its parameters have no
 /// names: an expression whose column was dropped must fail, and not read a parameter.
 ///
-/// With each mapping comes whether an index of its start serves.
-pub fn calls_between(sources: &[(Resolved, bool)]) -> String {
+/// With each mapping comes whether an index of its start serves. The rows of odd names need a branch of their own, which
+/// costs all others time.
+pub fn calls_between(sources: &[(Resolved, bool)], has_odd_names: bool) -> String {
     let mut body = String::from(
         "select $1, s.call_date, s.folder_id::int, s.agent_id collate \"C\", sum(s.calls)::bigint, \
          sum(s.duration_ms)::bigint\nfrom callstats.call_source s\n\
@@ -251,7 +267,7 @@ pub fn calls_between(sources: &[(Resolved, bool)]) -> String {
     for (source, is_indexed) in sources {
         let relation = source.mapping.expression("relation");
         body.push_str("\nunion all\n");
-        body.push_str(&if *is_indexed { branch(source, relation) } else { scan(source, relation) });
+        body.push_str(&if *is_indexed { branch(source, relation, has_odd_names) } else { scan(source, relation) });
     }
     function("callstats.calls_between", &body)
         + "revoke execute on function callstats.calls_between(int, date, date) from public;\n\
@@ -260,7 +276,7 @@ pub fn calls_between(sources: &[(Resolved, bool)]) -> String {
 
 /// One mapping alone, over another relation: what index advice is tried on.
 pub fn trial(source: &Resolved, relation: &str) -> String {
-    function("pg_temp.callstats_trial", &branch(source, relation))
+    function("pg_temp.callstats_trial", &branch(source, relation, false))
 }
 
 fn function(name: &str, body: &str) -> String {
@@ -285,20 +301,22 @@ pub fn names(source: &Resolved, rows: &str) -> [String; 3] {
             "create temporary table callstats_names on commit drop as \
              select distinct {names} from (select distinct company, organization, folder from ({rows}) c) a; \
              insert into callstats.company (short_name) select distinct company from callstats_names n \
-             where not exists (select from callstats.company c where c.short_name = n.company) on conflict do nothing"
+             where not exists (select from callstats.company c where c.short_name = n.company) \
+             on conflict (short_name) do nothing"
         ),
         format!(
             "insert into callstats.organization (company_id, short_name, time_zone) \
              select distinct c.id, n.organization, {zone} \
              from callstats_names n join callstats.company c on c.short_name = n.company \
              where not exists (select from callstats.organization o \
-             where o.company_id = c.id and o.short_name = n.organization) on conflict do nothing"
+             where o.company_id = c.id and o.short_name = n.organization) \
+             on conflict (company_id, short_name) do nothing"
         ),
         "insert into callstats.folder (organization_id, name) select distinct o.id, n.folder \
          from callstats_names n join callstats.company c on c.short_name = n.company \
          join callstats.organization o on o.company_id = c.id and o.short_name = n.organization \
          where not exists (select from callstats.folder f where f.organization_id = o.id and f.name = n.folder) \
-         on conflict do nothing"
+         on conflict (organization_id, name) do nothing"
             .to_owned(),
     ]
 }

@@ -275,7 +275,11 @@ impl Start {
             None => (String::new(), String::new()),
             Some(span) => (format!(" - {span}"), format!(" + {span}")),
         };
-        let exact = |condition: String| if span.is_none() { format!(" and {condition}") } else { String::new() };
+        // The case is for the planner: of equality with an unknown date it expects one row in 200, and sorts.
+        let exact = |condition: String| match span {
+            None => format!(" and case when {condition} then true end"),
+            Some(_) => String::new(),
+        };
         match self {
             Self::Instant => {
                 let date = format!("({start} at time zone z.callstats_zone)::date = z.callstats_date");
