@@ -553,6 +553,13 @@ grant usage on schema callstats to callstats_worker;
 revoke all on all tables in schema callstats from callstats_worker;
 grant select on callstats.company, callstats.organization, callstats.folder, callstats.call_source,
     callstats.schema_version to callstats_worker;
+do $$
+begin
+    if to_regclass('callstats.zone_day') is not null then -- what adopt.sql created
+        grant select on callstats.zone_day, callstats.source to callstats_worker;
+    end if;
+end
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Tokens of companies: several count side by side, so that one can be rotated without a gap.

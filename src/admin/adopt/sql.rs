@@ -191,33 +191,43 @@ fn function(name: &str, body: &str) -> String {
     )
 }
 
-/// Creates the companies, organizations and folders that calls name; each returns how many.
-pub fn names(source: &Resolved, condition: &str) -> [String; 3] {
+/// The distinct names of the calls.
+pub fn names(source: &Resolved, condition: &str) -> String {
     let calls = calls(source, source.mapping.expression("relation"), condition);
-    let names = "callstats.adopted_name(a.company) as company, callstats.adopted_name(a.organization) as organization, \
-                 callstats.adopted_name(a.folder) as folder";
-    let zone = source.mapping.get("time_zone").map_or("'UTC'".to_owned(), literal);
-    [
-        format!(
-            "create temporary table callstats_names on commit drop as select distinct {names} from ({calls}) a; \
-             insert into callstats.company (short_name) select distinct company from callstats_names n \
-             where not exists (select from callstats.company c where c.short_name = n.company) on conflict do nothing"
-        ),
-        format!(
-            "insert into callstats.organization (company_id, short_name, time_zone) \
-             select distinct c.id, n.organization, {zone} \
-             from callstats_names n join callstats.company c on c.short_name = n.company \
-             where not exists (select from callstats.organization o \
-             where o.company_id = c.id and o.short_name = n.organization) on conflict do nothing"
-        ),
-        "insert into callstats.folder (organization_id, name) select distinct o.id, n.folder \
-         from callstats_names n join callstats.company c on c.short_name = n.company \
-         join callstats.organization o on o.company_id = c.id and o.short_name = n.organization \
-         where not exists (select from callstats.folder f where f.organization_id = o.id and f.name = n.folder) \
-         on conflict do nothing"
-            .to_owned(),
-    ]
+    format!(
+        "select distinct callstats.adopted_name(a.company), callstats.adopted_name(a.organization), \
+         callstats.adopted_name(a.folder) from ({calls}) a"
+    )
 }
+
+/// Notes those names, as three arrays.
+pub const NOTE_NAMES: [&str; 3] = [
+    "drop table if exists pg_temp.callstats_names",
+    "create temporary table callstats_names (company text collate \"C\", organization text collate \"C\", \
+     folder text collate \"C\") on commit drop",
+    "insert into pg_temp.callstats_names select * from unnest($1::text[], $2::text[], $3::text[])",
+];
+
+/// Whether one of them is of an organization that does not exist.
+pub const HAS_NEW_ORGANIZATION: &str = "select exists (select from pg_temp.callstats_names n where not exists (
+     select from callstats.organization o join callstats.company c on c.id = o.company_id
+     where c.short_name = n.company and o.short_name = n.organization))";
+
+/// Creates the companies, organizations and folders that are named there; each returns how many. The zone of new
+/// organizations is $1.
+pub const CREATE_NAMES: [&str; 3] = [
+    "insert into callstats.company (short_name) select distinct company from pg_temp.callstats_names n \
+     where not exists (select from callstats.company c where c.short_name = n.company) on conflict do nothing",
+    "insert into callstats.organization (company_id, short_name, time_zone) select distinct c.id, n.organization, $1 \
+     from pg_temp.callstats_names n join callstats.company c on c.short_name = n.company \
+     where not exists (select from callstats.organization o \
+     where o.company_id = c.id and o.short_name = n.organization) on conflict do nothing",
+    "insert into callstats.folder (organization_id, name) select distinct o.id, n.folder \
+     from pg_temp.callstats_names n join callstats.company c on c.short_name = n.company \
+     join callstats.organization o on o.company_id = c.id and o.short_name = n.organization \
+     where not exists (select from callstats.folder f where f.organization_id = o.id and f.name = n.folder) \
+     on conflict do nothing",
+];
 
 /// Rows by what becomes of them: one row of counts, in the order of [`REASONS`], then rows in all.
 pub fn left_out(source: &Resolved, condition: &str) -> String {
