@@ -149,6 +149,49 @@ def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
     assert roles.query("select sum(calls), sum(duration_ms) from callstats.call_source") == sums
 
 
+@pytest.mark.parametrize("attacker", ["callstats_worker", "loader", "mallory"])
+def test_trigger_functions_with_privileges_look_which_table_they_are_called_for(attacker, roles):
+    """The second line of defence of each of them: also whoever was granted to execute it can do nothing with it."""
+    prepare(roles, "owner")
+    roles.script(DEPLOY / "rollup.sql")
+    definers = [name for (name,) in roles.query("""select proname from pg_proc where prosecdef
+        and pronamespace = 'callstats'::regnamespace and prorettype = 'trigger'::regtype""")]
+    assert set(definers) == DEFINERS  # no other function runs as its owner
+    roles.query("update callstats.company set token_sha256 = sha256('x')")
+    tokens = "select name, token_sha256, created_at, expires_at from callstats.company_token"
+    before = roles.query(tokens)
+    columns = """id int, company_id int, name text, token_sha256 bytea, created_at timestamptz, expires_at timestamptz,
+        organization_id int, call_date date, folder_id int, agent_id text, duration_ms int"""
+    row = "values (1, 1, 'default', sha256('mine'), now(), null, 1, '2026-03-01', 1, null, 1)"
+    for name in definers:
+        roles.query(f"grant execute on function callstats.{name}() to {attacker}")
+        for level in ("row", "statement"):
+            for moment in ("before", "after"):
+                for event in ("insert", "update", "delete", "truncate"):
+                    if (level, event) == ("row", "truncate"):
+                        continue
+                    with logged_in(roles, attacker) as cursor:
+                        cursor.execute(f"create temp table t ({columns}); insert into t {row}")
+                        cursor.execute(f"create trigger f {moment} {event} on t for each {level} "
+                                       f"execute function callstats.{name}()")
+                        statement = {"insert": f"insert into t {row}", "update": "update t set id = id",
+                                     "delete": "delete from t", "truncate": "truncate t"}[event]
+                        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
+                            cursor.execute(statement)
+    # Nor on the tables themselves, for another event than its own.
+    roles.query(f"grant trigger, select, update on callstats.company, callstats.company_token to {attacker}")
+    for name in sorted(DEFINERS - {"roll_up"}):
+        table = "company" if name == "company_token_from_column" else "company_token"
+        with logged_in(roles, attacker) as cursor:
+            cursor.execute(f"create trigger f before update on callstats.{table} for each statement "
+                           f"execute function callstats.{name}()")
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
+                cursor.execute(f"update callstats.{table} set id = id" if table == "company"
+                               else "update callstats.company_token set expires_at = now()")
+        roles.query(f"drop trigger f on callstats.{table}")
+    assert roles.query(tokens) == before
+
+
 @pytest.mark.parametrize("runner", ["owner", "plain"])
 def test_traps_of_others_are_not_sprung(runner, roles):
     prepare(roles, runner)
