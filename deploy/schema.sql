@@ -320,7 +320,7 @@ begin
         select format('alter %s %s owner to %I', case relkind when 'v' then 'view' else 'table' end,
                oid::regclass, owner)
         from pg_class
-        where relnamespace = 'callstats'::regnamespace and relkind in ('r', 'p', 'v')
+        where relnamespace = 'callstats'::regnamespace and relkind in ('r', 'p', 'v', 'f')
           and pg_get_userbyid(relowner) = current_user
         union all
         select format('alter routine %s owner to %I', p.oid::regprocedure, owner)

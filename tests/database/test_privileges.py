@@ -220,6 +220,59 @@ def test_traps_of_others_are_not_sprung(runner, roles):
     assert roles.query("select what from public.sprung") == [("<>numericint",)]
 
 
+@pytest.mark.parametrize("schema_owner", ["owner", "plain"])
+def test_traps_of_others_are_not_sprung_by_shards(schema_owner, roles, database):
+    """`database` is the shard. shards.sql is for superusers; what it creates serves the owner of the schema, too."""
+    database.query(torture.TENANTS)
+    database.query("""insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
+        select 1, 1, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 500) n""")
+    prepare(roles, schema_owner)
+    roles.query("truncate callstats.call; grant create, temporary on database {} to mallory".format(roles.name))
+    with logged_in(roles, "mallory") as cursor:
+        cursor.execute(TRAPS)
+        cursor.execute("""create function public.pg_options_to_table(text[])
+            returns table (option_name text, option_value text) language plpgsql as $$ begin perform public.spring('options'); end $$;
+            create function public.regexp_matches(text, varchar, varchar) returns setof text[] language plpgsql as
+                $$ begin perform public.spring('regexp_matches'); end $$;
+            create function public.pg_get_userbyid(regclass) returns name language plpgsql as
+                $$ begin perform public.spring('pg_get_userbyid'); return 'mallory'; end $$;
+            create view public.pg_user_mappings as
+                select 'callstats_x'::name as srvname, 0 as umuser, null::text[] as umoptions;
+            create table public.call_sharded (id int); create table public.call_of_1 (id int);
+            create table public.call_of_1_incoming (id int)""")
+    connection = f"host={roles.cluster.folder.path} port={roles.cluster.port} dbname={database.name} " \
+                 "user=callstats_worker"
+    for path in ("public, pg_catalog", "pg_catalog"):
+        roles.query(f"alter role owner in database {roles.name} set search_path = {path}")
+        for _ in range(2):
+            roles.script(DEPLOY / "shards.sql")
+        name = f"it's \"{path}\""
+        quoted = name.replace("'", "''")
+        for statement in (f"select callstats.add_shard('{quoted}', '{connection}')",
+                          "select 1" if schema_owner == "owner" else  # this cluster asks for no passwords
+                          """alter user mapping for plain server "callstats_{}" options (add password_required 'false')
+                          """.format(name.replace('"', '""')),
+                          f"select callstats.assign_organization(1, '{quoted}')",
+                          f"select callstats.place(2, '{quoted}')"):
+            code, output = roles.psql("-c", statement)
+            assert code == 0, output
+        roles.script(DEPLOY / "schema.sql")
+        assert roles.query("select * from public.sprung") == []
+        with logged_in(roles, "callstats_worker") as cursor:
+            cursor.execute("select sum(calls), sum(duration_ms) from callstats.call_source "
+                           "where organization_id = 1")
+            assert cursor.fetchall() == [(500, 125250)]
+    assert {row[0] for row in roles.query("""select distinct pg_get_userbyid(relowner) from pg_class
+        where relnamespace = 'callstats'::regnamespace union select pg_get_userbyid(proowner) from pg_proc
+        where pronamespace = 'callstats'::regnamespace""")} == {schema_owner}
+    with logged_in(roles, "mallory") as cursor:
+        for call in (f"add_shard('x', '{connection}')", "assign_organization(1, 'x')", "place(1, 'x')", "shard_users()"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(f"select callstats.{call}")
+        cursor.execute("select umoptions from pg_user_mappings where umoptions is not null")
+        assert cursor.fetchall() == []
+
+
 @pytest.mark.parametrize("trap", [
     "create schema callstats",
     "create schema callstats; create table callstats.call_daily (id int)",
