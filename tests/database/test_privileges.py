@@ -231,7 +231,8 @@ def test_traps_of_others_are_not_sprung_by_shards(schema_owner, roles, database)
     with logged_in(roles, "mallory") as cursor:
         cursor.execute(TRAPS)
         cursor.execute("""create function public.pg_options_to_table(text[])
-            returns table (option_name text, option_value text) language plpgsql as $$ begin perform public.spring('options'); end $$;
+            returns table (option_name text, option_value text) language plpgsql as $$
+            begin perform public.spring('options'); end $$;
             create function public.regexp_matches(text, varchar, varchar) returns setof text[] language plpgsql as
                 $$ begin perform public.spring('regexp_matches'); end $$;
             create function public.pg_get_userbyid(regclass) returns name language plpgsql as
