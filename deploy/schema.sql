@@ -320,7 +320,7 @@ begin
         select format('alter %s %s owner to %I', case relkind when 'v' then 'view' else 'table' end,
                oid::regclass, owner)
         from pg_class
-        where relnamespace = 'callstats'::regnamespace and relkind in ('r', 'p', 'v')
+        where relnamespace = 'callstats'::regnamespace and relkind in ('r', 'p', 'v', 'f')
           and pg_get_userbyid(relowner) = current_user
         union all
         select format('alter routine %s owner to %I', p.oid::regprocedure, owner)
@@ -553,6 +553,13 @@ grant usage on schema callstats to callstats_worker;
 revoke all on all tables in schema callstats from callstats_worker;
 grant select on callstats.company, callstats.organization, callstats.folder, callstats.call_source,
     callstats.schema_version to callstats_worker;
+do $$
+begin
+    if to_regclass('callstats.zone_day') is not null then -- what adopt.sql created
+        grant select on callstats.zone_day, callstats.source to callstats_worker;
+    end if;
+end
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Tokens of companies: several count side by side, so that one can be rotated without a gap.
@@ -572,10 +579,16 @@ comment on column callstats.company_token.expires_at is 'From then on it does no
 
 -- Version 1 had one token for a company, in company.token_sha256. Statements and executables of that time still use the
 -- column: it is the token named "default", and each of the two follows the other. The functions run as the owner of the
--- schema, because a role that may write to one of the tables need not have a privilege on the other.
+-- schema, because a role that may write to one of the tables need not have a privilege on the other. Therefore they
+-- look which table they are called for.
 create or replace function callstats.company_token_from_column() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+    if tg_relid <> 'callstats.company'::regclass or (tg_when, tg_level) <> ('AFTER', 'ROW')
+       or tg_op not in ('INSERT', 'UPDATE') then
+        raise exception 'callstats.company_token_from_column is for callstats.company, not for %', tg_relid::regclass
+            using errcode = 'insufficient_privilege', hint = format('Drop the trigger %I.', tg_name);
+    end if;
     if new.token_sha256 is null then
         delete from callstats.company_token where company_id = new.id and name = 'default';
     elsif not exists (select from callstats.company_token
@@ -592,6 +605,10 @@ $$;
 create or replace function callstats.company_token_to_column() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+    if tg_relid <> 'callstats.company_token'::regclass or (tg_when, tg_level) <> ('AFTER', 'ROW') then
+        raise exception 'callstats.company_token_to_column is for callstats.company_token, not for %', tg_relid::regclass
+            using errcode = 'insufficient_privilege', hint = format('Drop the trigger %I.', tg_name);
+    end if;
     if tg_op <> 'INSERT' and old.name = 'default' then
         update callstats.company set token_sha256 = null
         where id = old.company_id and token_sha256 = old.token_sha256
@@ -610,6 +627,10 @@ $$;
 create or replace function callstats.company_token_is_new() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+    if tg_relid <> 'callstats.company_token'::regclass or (tg_when, tg_level, tg_op) <> ('BEFORE', 'ROW', 'INSERT') then
+        raise exception 'callstats.company_token_is_new is for callstats.company_token, not for %', tg_relid::regclass
+            using errcode = 'insufficient_privilege', hint = format('Drop the trigger %I.', tg_name);
+    end if;
     update callstats.company_token set created_at = new.created_at, expires_at = new.expires_at
     where company_id = new.company_id and name = new.name and token_sha256 = new.token_sha256;
     return case when found then null else new end;

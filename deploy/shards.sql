@@ -103,6 +103,7 @@ begin
     execute format('create foreign table %s (organization_id int not null, call_date date not null,
         folder_id int not null, agent_id text collate "C", calls bigint, duration_ms bigint) server %I
         options (schema_name %L, table_name %L)', incoming, 'callstats_' || shard, 'callstats', 'call_source');
+    perform callstats.give_to_owner(); -- ANALYZE connects as the owner of the table
     execute format('analyze %s', incoming);
     perform callstats.retry_on_lock('lock table only callstats.call_sharded in access exclusive mode',
         format('drop foreign table if exists %s', partition),
@@ -148,4 +149,5 @@ begin
     end loop;
 end
 $$;
+select callstats.give_to_owner() \g /dev/null
 commit;

@@ -1,5 +1,6 @@
 //! What an operator's command reports when it fails. Pure.
 
+use crate::admin::output::escape;
 use crate::database::describe;
 use std::fmt;
 use std::io;
@@ -25,8 +26,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if self.hint.is_empty() { Ok(()) } else { write!(f, ". Hint: {}", self.hint) }
+        // Messages of the database quote names and data, and this is written to terminals.
+        let harmless = |text: &str| -> String {
+            text.chars().map(|character| if character == '\n' { "\n".into() } else { escape(character) }).collect()
+        };
+        f.write_str(&harmless(&self.message))?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, ". Hint: {}", harmless(&self.hint)) }
     }
 }
 

@@ -40,7 +40,8 @@ pub fn table(out: &mut dyn Write, header: &[&str], rows: &[Vec<String>]) -> Resu
     text(out, &written)
 }
 
-fn escape(character: char) -> String {
+/// A control character as Rust writes it, and any other as it is.
+pub fn escape(character: char) -> String {
     if character.is_control() { character.escape_default().collect() } else { character.into() }
 }
 

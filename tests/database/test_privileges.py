@@ -149,6 +149,49 @@ def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
     assert roles.query("select sum(calls), sum(duration_ms) from callstats.call_source") == sums
 
 
+@pytest.mark.parametrize("attacker", ["callstats_worker", "loader", "mallory"])
+def test_trigger_functions_with_privileges_look_which_table_they_are_called_for(attacker, roles):
+    """The second line of defence of each of them: also whoever was granted to execute it can do nothing with it."""
+    prepare(roles, "owner")
+    roles.script(DEPLOY / "rollup.sql")
+    definers = [name for (name,) in roles.query("""select proname from pg_proc where prosecdef
+        and pronamespace = 'callstats'::regnamespace and prorettype = 'trigger'::regtype""")]
+    assert set(definers) == DEFINERS  # no other function runs as its owner
+    roles.query("update callstats.company set token_sha256 = sha256('x')")
+    tokens = "select name, token_sha256, created_at, expires_at from callstats.company_token"
+    before = roles.query(tokens)
+    columns = """id int, company_id int, name text, token_sha256 bytea, created_at timestamptz, expires_at timestamptz,
+        organization_id int, call_date date, folder_id int, agent_id text, duration_ms int"""
+    row = "values (1, 1, 'default', sha256('mine'), now(), null, 1, '2026-03-01', 1, null, 1)"
+    for name in definers:
+        roles.query(f"grant execute on function callstats.{name}() to {attacker}")
+        for level in ("row", "statement"):
+            for moment in ("before", "after"):
+                for event in ("insert", "update", "delete", "truncate"):
+                    if (level, event) == ("row", "truncate"):
+                        continue
+                    with logged_in(roles, attacker) as cursor:
+                        cursor.execute(f"create temp table t ({columns}); insert into t {row}")
+                        cursor.execute(f"create trigger f {moment} {event} on t for each {level} "
+                                       f"execute function callstats.{name}()")
+                        statement = {"insert": f"insert into t {row}", "update": "update t set id = id",
+                                     "delete": "delete from t", "truncate": "truncate t"}[event]
+                        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
+                            cursor.execute(statement)
+    # Nor on the tables themselves, for another event than its own.
+    roles.query(f"grant trigger, select, update on callstats.company, callstats.company_token to {attacker}")
+    for name in sorted(DEFINERS - {"roll_up"}):
+        table = "company" if name == "company_token_from_column" else "company_token"
+        with logged_in(roles, attacker) as cursor:
+            cursor.execute(f"create trigger f before update on callstats.{table} for each statement "
+                           f"execute function callstats.{name}()")
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
+                cursor.execute(f"update callstats.{table} set id = id" if table == "company"
+                               else "update callstats.company_token set expires_at = now()")
+        roles.query(f"drop trigger f on callstats.{table}")
+    assert roles.query(tokens) == before
+
+
 @pytest.mark.parametrize("runner", ["owner", "plain"])
 def test_traps_of_other_roles_are_not_sprung(runner, roles):
     prepare(roles, runner)
@@ -175,6 +218,60 @@ def test_traps_of_other_roles_are_not_sprung(runner, roles):
     # The traps work: this is what would have been seen.
     roles.query("set search_path = public; select 1::numeric <> 1")
     assert roles.query("select what from public.sprung") == [("<>numericint",)]
+
+
+@pytest.mark.parametrize("schema_owner", ["owner", "plain"])
+def test_traps_of_others_are_not_sprung_by_shards(schema_owner, roles, database):
+    """`database` is the shard. shards.sql is for superusers; what it creates serves the owner of the schema, too."""
+    database.query(torture.TENANTS)
+    database.query("""insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
+        select 1, 1, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 500) n""")
+    prepare(roles, schema_owner)
+    roles.query("truncate callstats.call; grant create, temporary on database {} to mallory".format(roles.name))
+    with logged_in(roles, "mallory") as cursor:
+        cursor.execute(TRAPS)
+        cursor.execute("""create function public.pg_options_to_table(text[])
+            returns table (option_name text, option_value text) language plpgsql as $$
+            begin perform public.spring('options'); end $$;
+            create function public.regexp_matches(text, varchar, varchar) returns setof text[] language plpgsql as
+                $$ begin perform public.spring('regexp_matches'); end $$;
+            create function public.pg_get_userbyid(regclass) returns name language plpgsql as
+                $$ begin perform public.spring('pg_get_userbyid'); return 'mallory'; end $$;
+            create view public.pg_user_mappings as
+                select 'callstats_x'::name as srvname, 0 as umuser, null::text[] as umoptions;
+            create table public.call_sharded (id int); create table public.call_of_1 (id int);
+            create table public.call_of_1_incoming (id int)""")
+    connection = f"host={roles.cluster.folder.path} port={roles.cluster.port} dbname={database.name} " \
+                 "user=callstats_worker"
+    for path in ("public, pg_catalog", "pg_catalog"):
+        roles.query(f"alter role owner in database {roles.name} set search_path = {path}")
+        for _ in range(2):
+            roles.script(DEPLOY / "shards.sql")
+        name = f"it's \"{path}\""
+        quoted = name.replace("'", "''")
+        for statement in (f"select callstats.add_shard('{quoted}', '{connection}')",
+                          "select 1" if schema_owner == "owner" else  # this cluster asks for no passwords
+                          """alter user mapping for plain server "callstats_{}" options (add password_required 'false')
+                          """.format(name.replace('"', '""')),
+                          f"select callstats.assign_organization(1, '{quoted}')",
+                          f"select callstats.place(2, '{quoted}')"):
+            code, output = roles.psql("-c", statement)
+            assert code == 0, output
+        roles.script(DEPLOY / "schema.sql")
+        assert roles.query("select * from public.sprung") == []
+        with logged_in(roles, "callstats_worker") as cursor:
+            cursor.execute("select sum(calls), sum(duration_ms) from callstats.call_source "
+                           "where organization_id = 1")
+            assert cursor.fetchall() == [(500, 125250)]
+    assert {row[0] for row in roles.query("""select distinct pg_get_userbyid(relowner) from pg_class
+        where relnamespace = 'callstats'::regnamespace union select pg_get_userbyid(proowner) from pg_proc
+        where pronamespace = 'callstats'::regnamespace""")} == {schema_owner}
+    with logged_in(roles, "mallory") as cursor:
+        for call in (f"add_shard('x', '{connection}')", "assign_organization(1, 'x')", "place(1, 'x')", "shard_users()"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(f"select callstats.{call}")
+        cursor.execute("select umoptions from pg_user_mappings where umoptions is not null")
+        assert cursor.fetchall() == []
 
 
 @pytest.mark.parametrize("trap", [

@@ -208,3 +208,37 @@ def test_logical_replication_of_calls_sums_and_partitions():
         assert_same()
         assert subscriber.query(sums) == []
         subscriber.query("drop subscription here")
+
+
+@pytest.mark.parametrize("scripts", [("schema", "rollup", "partitions"), ("schema", "partitions", "rollup")])
+def test_jobs_with_the_names_of_the_first_version_keep_working(scripts, database, cluster):
+    """What pg_cron and timers of a site call: by the old files, between the new ones, and after them; by nobody else."""
+    old = DEPLOY.parent / "tests" / "database" / "version1"
+    database.query("drop schema callstats cascade")
+    for name in ("schema", "rollup", "partitions"):
+        database.script(old / f"{name}.sql")
+    database.query(torture.TENANTS)
+    database.query("""insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
+        select 1, 1, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 2000) n""")
+
+    def jobs(ahead):
+        for statement in (f"select callstats.make_months({ahead})", "call callstats.compact()",
+                          "select callstats.detach_before('2020-01-01')", "select since from callstats.raw_calls"):
+            code, output = database.psql("-c", statement)
+            assert code == 0, (statement, output)
+        assert database.query(torture.DIFFERENCES) == []
+        return database.value("select count(*) from callstats.month_partitions()")
+
+    partitions = [jobs(4)]
+    for ahead, script in enumerate(scripts, 5):
+        database.script(DEPLOY / f"{script}.sql")
+        partitions.append(jobs(ahead))
+    assert partitions == [partitions[0] + n for n in range(4)]
+    bounds = database.query("select name, ends from callstats.month_partitions() order by ends limit 1")
+    assert database.value("select callstats.detach_before(%s)", bounds[0][1]) == 1
+    assert database.value("select since from callstats.raw_calls") == bounds[0][1]
+    with contextlib.closing(cluster.connect(database.name, "callstats_worker")) as connection:
+        for statement in ("select callstats.make_months(9)", "select callstats.detach_before('2100-01-01')",
+                          "call callstats.compact()", "select callstats.roll_up_from('callstats.call')"):
+            with connection.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)

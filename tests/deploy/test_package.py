@@ -111,3 +111,64 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     inside(root, "dpkg", "--purge", "callstats")
     assert files(root) - before - {"run/adduser", *(f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow"))} == set()
     assert {name: (root / "etc" / name).read_text() for name in accounts} == accounts
+
+
+@pytest.fixture(scope="module")
+def earlier(package, tmp_path_factory):
+    """The package with the unit names of its first version."""
+    folder = tmp_path_factory.mktemp("earlier") / "x"
+    subprocess.run(["dpkg-deb", "-R", package, folder], check=True)
+    units = folder / "usr/lib/systemd/system"
+    for suffix in ("timer", "service"):
+        unit = units / f"callstats-partitions.{suffix}"
+        text = unit.read_text().replace("callstats-partitions", "callstats-months")
+        (units / f"callstats-months.{suffix}").write_text(text.replace("create_month_partitions", "make_months"))
+        unit.unlink()
+    for name in ("control", "postinst", "postrm", "prerm"):
+        script = folder / "DEBIAN" / name
+        text = script.read_text().replace("callstats-partitions", "callstats-months")
+        script.write_text(re.sub("(?m)^Version: .*", "Version: 0.0.1-1", text) if name == "control" else text)
+    command = ["dpkg-deb", "--root-owner-group", "-b", folder, folder.with_suffix(".deb")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder.with_suffix(".deb")
+
+
+@pytest.mark.parametrize("state", ["enabled", "disabled", "masked", "changed", "removed"])
+def test_timer_of_an_earlier_version_becomes_the_one_of_this(state, package, earlier, root):
+    """No unit of the old name is left: neither a file nor a link, a mask or a note of Debian's helper."""
+    before = files(root)
+    shutil.copy(package, root / "tmp" / "callstats.deb")
+    shutil.copy(earlier, root / "tmp" / "earlier.deb")
+    inside(root, "dpkg", "-i", "/tmp/earlier.deb")
+    etc = root / "etc/systemd/system"
+    wants = etc / "timers.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    if state != "disabled":  # as `systemctl enable` does
+        (wants / "callstats-months.timer").symlink_to("/lib/systemd/system/callstats-months.timer")
+    if state == "masked":
+        (etc / "callstats-months.timer").symlink_to("/dev/null")
+    if state == "changed":  # as `systemctl edit` does
+        for suffix in ("timer", "service"):
+            (etc / f"callstats-months.{suffix}.d").mkdir()
+            (etc / f"callstats-months.{suffix}.d" / "override.conf").write_text(f"# {suffix}\n")
+    if state == "removed":
+        inside(root, "dpkg", "--remove", "callstats")
+    inside(root, "dpkg", "-i", "/tmp/callstats.deb")
+    left = [name for name in files(root) if "callstats-months" in name]
+    helper = root / "var/lib/systemd"
+    left += [str(path) for path in helper.rglob("*callstats-months*")] if helper.exists() else []
+    assert left == []
+    link = wants / "callstats-partitions.timer"
+    assert link.is_symlink() == (state != "disabled")
+    if link.is_symlink():
+        assert (root / os.readlink(link).lstrip("/")).exists()
+    mask = etc / "callstats-partitions.timer"
+    assert mask.is_symlink() == (state == "masked")
+    if state == "changed":
+        for suffix in ("timer", "service"):
+            assert (etc / f"callstats-partitions.{suffix}.d" / "override.conf").read_text() == f"# {suffix}\n"
+    inside(root, "dpkg", "--purge", "callstats")
+    for suffix in ("timer", "service"):  # what the operator added stays
+        shutil.rmtree(etc / f"callstats-partitions.{suffix}.d", ignore_errors=True)
+    mask.unlink(missing_ok=True)
+    assert [name for name in files(root) - before if "callstats" in name] == []

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import random
 import threading
+import time
 
 import psycopg2
 
@@ -18,6 +19,10 @@ DIFFERENCES = """
           select organization_id, call_date, folder_id, agent_id, -sum(calls), -sum(duration_ms)
           from callstats.call_source group by 1, 2, 3, 4) both_sides
     group by 1, 2, 3, 4 having sum(calls) <> 0 or sum(duration_ms) <> 0"""
+
+# The same if months were detached, whose sums are kept only in the rollup.
+DIFFERENCES_SINCE = f"""select * from ({DIFFERENCES}) differences
+    where call_date >= coalesce((select calls_kept_since from callstats.rollup_state), '-infinity')"""
 
 TENANTS = """
     insert into callstats.company (id, short_name) values (1, 'acme');
@@ -51,8 +56,9 @@ def statement(choice, first_day, table, upserted):
         lambda: f"insert into {upserted} (id, organization_id, folder_id, started_at, duration_ms) "
                 f"select id, organization_id, folder_id, started_at, duration_ms from {upserted} where {some}"
                 " limit 20 on conflict (organization_id, id) do update set duration_ms = excluded.duration_ms + 1, agent_id = 'upsert'",
-        lambda: "truncate callstats.call",  # a single month is not MVCC-safe, in PostgreSQL itself
-    ], weights=[40, 10, 10, 10, 10, 15, 10, 1])[0]()
+        lambda: "truncate callstats.call",
+        lambda: f"truncate {table}",  # may be a single month
+    ], weights=[40, 10, 10, 10, 10, 15, 10, 1, 2])[0]()
 
 
 def in_months(database):
@@ -60,20 +66,24 @@ def in_months(database):
     database.script(PROJECT / "deploy" / "partitions.sql")
     database.query("truncate callstats.call; select callstats.make_months(4)")
     months = database.query("select name::text, ends from callstats.month_partitions() order by ends desc limit 3")
-    return {"tables": ["callstats.call", months[1][0], months[2][0]], "first_day": months[2][1] - datetime.timedelta(4)}
+    return {"tables": ["callstats.call", months[1][0], months[2][0]], "first_day": months[2][1] - datetime.timedelta(4),
+            "detached_before": months[2][1]}
 
 
 class Torture:
     """Of callstats.call, or of that and of its months: whatever tables are named."""
 
-    def __init__(self, database, seed, writers=8, readers=2, first_day="2026-03-01", tables=("callstats.call",)):
-        self.first_day, self.tables = first_day, tables
+    def __init__(self, database, seed, writers=8, readers=2, first_day="2026-03-01", tables=("callstats.call",),
+                 detached_before=None):
+        self.first_day, self.tables, self.detached_before = first_day, tables, detached_before
         self.database, self.counts = database, collections.Counter()
         self.problems, self.over = [], threading.Event()
         self.threads = [threading.Thread(target=self.guarded, args=(work, random.Random(seed + number))) for number, work in
-                        enumerate([self.write] * writers + [self.read] * readers + [self.compact] * 2 + [self.kill])]
+                        enumerate([self.write] * writers + [self.read] * readers + [self.compact] * 2 + [self.kill]
+                                  + [self.detach] * (detached_before is not None))]
 
     def run(self, seconds):
+        self.detached_at = time.monotonic() + seconds * 0.7
         for thread in self.threads:
             thread.start()
         self.over.wait(seconds)
@@ -95,8 +105,10 @@ class Torture:
                     self.counts["deadlocks over the rollup"] += 1
                 else:
                     self.counts["deadlocks over calls"] += 1
-            except (psycopg2.errors.UniqueViolation, psycopg2.errors.CheckViolation) as error:
-                # A call that has the id of another, or would leave the month that was named; never a row of the rollup.
+            except (psycopg2.errors.UniqueViolation, psycopg2.errors.CheckViolation,
+                    psycopg2.errors.NotNullViolation) as error:
+                # A call that has the id of another, or would leave the month that was named, or goes into one that was
+                # detached, which fills in no dates; never a row of the rollup.
                 self.counts["refused"] += 1
                 if error.diag.table_name in (None, "call_daily"):
                     self.problems.append(repr(error))
@@ -122,7 +134,9 @@ class Torture:
         connection.set_session("REPEATABLE READ", readonly=True, autocommit=False)
         with connection.cursor() as cursor:
             while not self.over.is_set():
-                cursor.execute(DIFFERENCES)
+                # Before the snapshot: it does not see TRUNCATE, but reads what that left.
+                cursor.execute("lock table callstats.call in access share mode")
+                cursor.execute(DIFFERENCES_SINCE)
                 self.problems += cursor.fetchall()
                 cursor.execute("select count(*) from callstats.call")
                 connection.rollback()
@@ -133,6 +147,27 @@ class Torture:
             while not self.over.is_set():
                 cursor.execute("call callstats.compact(%s)", [choice.choice([1, 10, 5000])])
                 self.counts["compactions"] += 1
+
+    def detach(self, connection, choice):
+        """Once, beside all of it. What the month had then is noted by the same transaction."""
+        if self.counts["detached"]:
+            self.over.wait()
+        elif not self.over.wait(max(self.detached_at - time.monotonic(), 0)):
+            connection.autocommit = False
+            with connection.cursor() as cursor:
+                cursor.execute("select callstats.detach_before(%s)", [self.detached_before])
+                cursor.execute(f"""create table if not exists public.detached as
+                    select organization_id, call_date, folder_id, agent_id, count(*) as calls,
+                           sum(duration_ms) as duration_ms
+                    from {self.tables[-1]} group by 1, 2, 3, 4""")
+            connection.commit()
+            self.counts["detached"] += 1
+
+    def left(self):
+        """Differences in the end, those of the month that was detached included."""
+        detached = "" if not self.counts["detached"] else """
+            union all select organization_id, call_date, folder_id, agent_id, calls, duration_ms from public.detached"""
+        return self.database.query(DIFFERENCES.replace("union all", detached + " union all", 1))
 
     def kill(self, connection, choice):
         with connection.cursor() as cursor:

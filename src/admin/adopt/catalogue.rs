@@ -2,8 +2,8 @@
 //! database; nothing of it remains, because the caller rolls back to a savepoint.
 
 use crate::admin::adopt::mapping::Mapping;
-use crate::admin::adopt::sql;
 use crate::admin::adopt::types::{Column, Resolved, resolve};
+use crate::admin::adopt::{reader, sql};
 use crate::admin::error::Error;
 use crate::database::describe;
 use postgres::Transaction;
@@ -63,6 +63,8 @@ impl Used {
 pub struct Found {
     pub source: Resolved,
     pub used: Vec<Used>,
+    /// What of others than trusted owners runs code, as callstats_worker, when the table is read.
+    pub strangers: Vec<String>,
 }
 
 /// Looks up what a mapping's expressions give. A plain name of a relation is qualified, because the worker has another
@@ -98,8 +100,9 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
             is_granted: row.try_get(4).map_err(failed)?,
         });
     }
+    let strangers = reader::strangers(&mut savepoint)?;
     savepoint.rollback().map_err(failed)?;
-    Ok(Found { source: resolve(mapping, &columns)?, used })
+    Ok(Found { source: resolve(mapping, &columns)?, used, strangers })
 }
 
 /// The qualified name, if the text is the name of a relation that exists.

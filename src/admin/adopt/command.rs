@@ -3,12 +3,14 @@
 
 use crate::admin::adopt::catalogue::{Found, Used, failed, look_up};
 use crate::admin::adopt::mapping::Mapping;
+use crate::admin::adopt::reader::{Reader, text};
+use crate::admin::adopt::report::shown;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::adopt::{report, sql, sums};
 use crate::admin::connect::connect;
 use crate::admin::error::Error;
 use crate::cli::{AdoptCommand, MappingArguments};
-use postgres::{Client, Transaction};
+use postgres::Transaction;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
@@ -18,9 +20,9 @@ const OBJECTS: &str = include_str!("../../../deploy/adopt.sql");
 
 /// Does it. The lines that say what was done go to `out`.
 pub fn run(action: &AdoptCommand, database: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
-    let mut text = String::new();
-    let done = act(action, database, &mut text);
-    out.write_all(text.as_bytes()).map_err(|error| Error::new(format!("cannot write the report: {error}"), ""))?;
+    let mut report = String::new();
+    let done = act(action, database, &mut report);
+    out.write_all(report.as_bytes()).map_err(|error| Error::new(format!("cannot write the report: {error}"), ""))?;
     done
 }
 
@@ -30,19 +32,20 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
         _ => None,
     };
     let mut client = connect(database)?;
-    require_schema(&mut client)?;
     // A plan of a function is compiled for longer than it runs.
     client.batch_execute("set jit = off; set client_min_messages = warning").map_err(failed)?;
     let mut transaction = crate::admin::transaction(&mut client)?;
+    require_schema(&mut transaction)?;
     lock(&mut transaction)?;
     match (action, mapping) {
         (AdoptCommand::Try { .. }, Some(mapping)) => {
             install(&mut transaction)?;
             let found = look_up(&mut transaction, mapping)?;
+            add(&mut transaction, &found)?;
             report::found(&mut transaction, &found, out)?;
             let created = switch_on(&mut transaction, &found.source)?;
             report::names(created, out);
-            report::plans(&mut transaction, &found.source, out)?;
+            report::plans(&mut transaction, &found, out)?;
             transaction.rollback().map_err(failed)?;
             let _ =
                 writeln!(out, "Nothing was changed. `callstats adopt on` with the same arguments adopts the table.");
@@ -53,11 +56,12 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
             remove_old_scripts(&mut transaction, out)?;
             let found = look_up(&mut transaction, mapping)?;
             refuse_twice(&mut transaction, &found)?;
+            add(&mut transaction, &found)?;
             let created = switch_on(&mut transaction, &found.source)?;
-            grant(&mut transaction, found.source.mapping.name(), &found.used)?;
             transaction.commit().map_err(failed)?;
             let mapping = &found.source.mapping;
-            let _ = writeln!(out, "{} is on: {} is read in place.", mapping.name(), mapping.expression("relation"));
+            let _ =
+                writeln!(out, "{} is on: {} is read in place.", mapping.name(), shown(mapping.expression("relation")));
             report::names(created, out);
             let _ = writeln!(
                 out,
@@ -93,8 +97,9 @@ fn read(MappingArguments { file, options }: &MappingArguments) -> Result<Mapping
     Mapping::read(text.as_deref(), options)
 }
 
-fn require_schema(client: &mut Client) -> Result<(), Error> {
-    let row = client.query_one("select to_regclass('callstats.schema_version') is not null", &[]).map_err(failed)?;
+fn require_schema(transaction: &mut Transaction<'_>) -> Result<(), Error> {
+    let row =
+        transaction.query_one("select to_regclass('callstats.schema_version') is not null", &[]).map_err(failed)?;
     if row.try_get(0).map_err(failed)? {
         return Ok(());
     }
@@ -165,9 +170,9 @@ fn refuse_twice(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), 
     ))
 }
 
-/// Stores a mapping, creates the names, and puts it behind the answers.
-fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u64; 3], Error> {
-    let mapping = &source.mapping;
+/// Stores a mapping, and lets the worker read its table.
+fn add(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
+    let mapping = &found.source.mapping;
     let is_changed = transaction
         .query_opt(
             "select from callstats.source where name = $1 and mapping <> $2",
@@ -185,6 +190,11 @@ fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u6
             &[&mapping.name(), &mapping.to_toml()],
         )
         .map_err(failed)?;
+    grant(transaction, mapping.name(), &found.used)
+}
+
+/// Creates the names of a mapping, and puts it behind the answers.
+fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u64; 3], Error> {
     let created = create_names(transaction, source, "true")?;
     transaction.execute("select callstats.fill_zone_days(false)", &[]).map_err(failed)?;
     note(transaction, source, true)?;
@@ -225,34 +235,37 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
 
 /// Creates the companies, organizations and folders of the calls that a condition on `t.start` selects.
 fn create_names(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<[u64; 3], Error> {
-    create_names_of(transaction, source, &sql::calls(source, source.mapping.expression("relation"), condition))
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let rows = reader.rows(&sql::names(source, condition), 3)?;
+    reader.finish()?;
+    let column = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
+    create_names_of(transaction, &source.mapping, [&column(0), &column(1), &column(2)])
 }
 
-/// Creates the companies, organizations and folders of rows that have those columns.
-pub fn create_names_of(transaction: &mut Transaction<'_>, source: &Resolved, rows: &str) -> Result<[u64; 3], Error> {
-    let [companies, organizations, folders] = sql::names(source, rows);
-    let (table, companies) = companies.split_once("; ").unwrap_or(("", &companies));
-    transaction.batch_execute("drop table if exists pg_temp.callstats_names").map_err(failed)?;
-    transaction.execute(table, &[]).map_err(failed)?;
-    let companies = transaction.execute(companies, &[]).map_err(failed)?;
-    let is_new: bool = transaction
-        .query_one(
-            "select exists (select from callstats_names n where not exists (
-                 select from callstats.organization o join callstats.company c on c.id = o.company_id
-                 where c.short_name = n.company and o.short_name = n.organization))",
-            &[],
-        )
-        .and_then(|row| row.try_get(0))
-        .map_err(failed)?;
-    if is_new && source.mapping.get("time_zone").is_none() {
+/// Creates the companies, organizations and folders of the same positions.
+pub fn create_names_of(
+    transaction: &mut Transaction<'_>,
+    mapping: &Mapping,
+    [companies, organizations, folders]: [&Vec<&str>; 3],
+) -> Result<[u64; 3], Error> {
+    let [drop, create, insert] = sql::NOTE_NAMES;
+    transaction.batch_execute(&format!("{drop}; {create}")).map_err(failed)?;
+    transaction.execute(insert, &[companies, organizations, folders]).map_err(failed)?;
+    let is_new: bool =
+        transaction.query_one(sql::HAS_NEW_ORGANIZATION, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+    let zone = mapping.get("time_zone");
+    if is_new && zone.is_none() {
         return Err(Error::new(
-            format!("the mapping {} has organizations that do not exist yet, and no time_zone", source.mapping.name()),
+            format!("the mapping {} has organizations that do not exist yet, and no time_zone", mapping.name()),
             "give the zone of new organizations, such as --time_zone Europe/Berlin",
         ));
     }
-    let organizations = transaction.execute(&organizations, &[]).map_err(failed)?;
-    let folders = transaction.execute(&folders, &[]).map_err(failed)?;
-    Ok([companies, organizations, folders])
+    let [companies, organizations, folders] = sql::CREATE_NAMES;
+    Ok([
+        transaction.execute(companies, &[]).map_err(failed)?,
+        transaction.execute(organizations, &[&zone.unwrap_or("UTC")]).map_err(failed)?,
+        transaction.execute(folders, &[]).map_err(failed)?,
+    ])
 }
 
 /// Gives the worker what the mapping reads, and notes what it did not have before.
@@ -349,9 +362,9 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
         let source = &found.source;
         let is_full = due.iter().any(|name| name == source.mapping.name());
         let condition = if is_full { "true".to_owned() } else { source.start.is_recent("t.start") };
+        grant(&mut transaction, source.mapping.name(), &found.used)?;
         let created = create_names(&mut transaction, source, &condition)?;
         note(&mut transaction, source, is_full)?;
-        grant(&mut transaction, source.mapping.name(), &found.used)?;
         if created.iter().sum::<u64>() > 0 || full {
             let _ = write!(out, "{}: ", source.mapping.name());
             report::names(created, out);

@@ -2,17 +2,29 @@
 
 use crate::admin::adopt::catalogue::{Found, failed};
 use crate::admin::adopt::command::is_installed;
+use crate::admin::adopt::reader::{Reader, number, text};
 use crate::admin::adopt::sql::{self, REASONS};
 use crate::admin::adopt::types::{Resolved, literal};
 use crate::admin::error::Error;
+use crate::admin::output::escape;
 use crate::database::ADOPTED_ORGANIZATION_DAYS;
-use postgres::{SimpleQueryMessage, Transaction};
+use postgres::Transaction;
+use serde_json::Value;
 use std::fmt::Write;
 
 /// Rows that do not count, in the order of [`REASONS`], of those that a condition on `t.start` selects.
 pub fn left_out(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<Vec<i64>, Error> {
-    let row = transaction.query_one(&sql::left_out(source, condition), &[]).map_err(failed)?;
-    (0..REASONS.len()).map(|at| row.try_get(at).map_err(failed)).collect()
+    let counts = counts(transaction, source, condition)?;
+    Ok(counts.into_iter().take(REASONS.len()).collect())
+}
+
+/// Those, and then all rows.
+fn counts(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<Vec<i64>, Error> {
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let rows = reader.rows(&sql::left_out(source, condition), REASONS.len() + 1)?;
+    reader.finish()?;
+    let row = rows.first().unwrap_or(&Value::Null);
+    Ok((0..=REASONS.len()).map(|at| number(row, at)).collect())
 }
 
 /// What is in the table.
@@ -21,14 +33,20 @@ pub fn found(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
     let mapping = &source.mapping;
     line(out, "mapping", &format!("{}: {}", mapping.name(), mapping.expression("relation")));
     if let Some(about) = mapping.get("about") {
-        line(out, "what counts", about.trim());
+        let _ = writeln!(
+            out,
+            "{:<20}{}",
+            "what counts",
+            about.trim().split('\n').map(shown).collect::<Vec<_>>().join("\n")
+        );
     }
     line(out, "start", &format!("read as {:?}", source.start));
-    let row = transaction.query_one(&sql::left_out(source, "true"), &[]).map_err(failed)?;
-    let rows: i64 = row.try_get(REASONS.len()).map_err(failed)?;
-    line(out, "rows", &rows.to_string());
-    for (at, reason) in REASONS.iter().enumerate() {
-        let count: i64 = row.try_get(at).map_err(failed)?;
+    for stranger in &found.strangers {
+        line(out, "trusted with code", &format!("{stranger}; its owner can have anything run as callstats_worker"));
+    }
+    let counts = counts(transaction, source, "true")?;
+    line(out, "rows", &counts.last().copied().unwrap_or_default().to_string());
+    for (&count, reason) in counts.iter().zip(REASONS) {
         if count > 0 {
             line(out, "  left out", &format!("{count}: {reason}"));
         }
@@ -39,28 +57,29 @@ pub fn found(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
 
 fn calls(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
     let calls = sql::calls(source, source.mapping.expression("relation"), "true");
-    let row = transaction
-        .query_one(
-            &format!(
-                "select count(*), coalesce(sum(legs), 0)::bigint, coalesce(max(legs), 0)::bigint,
-                        coalesce(round(avg(ms) / 1000, 3), 0)::text, count(agent), count(distinct agent),
-                        count(*) filter (where coalesce(folder, '') = ''),
-                        count(*) filter (where coalesce(organization, '') = ''),
-                        count(distinct folder), count(distinct (company, organization))
-                 from ({calls}) c"
-            ),
-            &[],
-        )
-        .map_err(failed)?;
-    let number = |at: usize| row.try_get::<_, i64>(at).map_err(failed);
-    let (total, legs, most) = (number(0)?, number(1)?, number(2)?);
-    let average: String = row.try_get(3).map_err(failed)?;
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let rows = reader.rows(
+        &format!(
+            "select count(*), coalesce(sum(legs), 0)::bigint, coalesce(max(legs), 0)::bigint,
+                    coalesce(round(avg(ms) / 1000, 3), 0)::text, count(agent), count(distinct agent),
+                    count(*) filter (where coalesce(folder, '') = ''),
+                    count(*) filter (where coalesce(organization, '') = ''),
+                    count(distinct folder), count(distinct (company, organization))
+             from ({calls}) c"
+        ),
+        10,
+    )?;
+    reader.finish()?;
+    let row = rows.first().unwrap_or(&Value::Null);
+    let number = |at: usize| number(row, at);
+    let (total, legs, most) = (number(0), number(1), number(2));
+    let average = text(row, 3);
     line(out, "calls", &total.to_string());
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     let each = if total == 0 { 0.0 } else { legs as f64 / total as f64 };
     line(out, "rows for each call", &format!("{each:.2} on average, up to {most}"));
     line(out, "average duration", &format!("{average} s"));
-    let (with_agent, agents) = (number(4)?, number(5)?);
+    let (with_agent, agents) = (number(4), number(5));
     line(out, "agents", &format!("{agents}, in {with_agent} calls"));
     if with_agent > 20 && agents * 2 > with_agent {
         line(
@@ -69,8 +88,8 @@ fn calls(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String)
             "nearly each call has an agent of its own, so the expression of agent is probably wrong",
         );
     }
-    line(out, "organizations", &format!("{}; {} calls have none and are in (none)", number(9)?, number(7)?));
-    line(out, "folders", &format!("{}; {} calls have none and are in (none)", number(8)?, number(6)?));
+    line(out, "organizations", &format!("{}; {} calls have none and are in (none)", number(9), number(7)));
+    line(out, "folders", &format!("{}; {} calls have none and are in (none)", number(8), number(6)));
     Ok(())
 }
 
@@ -83,27 +102,30 @@ fn clocks(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String
         "select d::date from generate_series(timestamp '2015-01-01', localtimestamp, interval '1 day') d
          where (d at time zone {zone}) + interval '24 hours' <> ((d + interval '1 day') at time zone {zone})"
     );
-    let rows = transaction
-        .query(
-            &format!(
-                "with by_day as (select {date} as day, count(*) as calls, min(c.start)::text as first,
-                                        max(c.start)::text as last from ({calls}) c group by 1),
-                      changes as ({changes})
-                 select to_char(day, 'YYYY-MM-DD'), calls, first, last, day in (select * from changes)
-                 from by_day
-                 where day in (select day from by_day order by day desc limit 3)
-                    or exists (select from changes ch(day) where abs(ch.day - by_day.day) <= 1
-                               and ch.day > (select max(day) from by_day) - 400)
-                 order by day"
-            ),
-            &[],
-        )
-        .map_err(failed)?;
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let rows = reader.rows(
+        &format!(
+            "with by_day as (select {date} as day, count(*) as calls, min(c.start)::text as first,
+                                    max(c.start)::text as last from ({calls}) c group by 1),
+                  changes as ({changes})
+             select to_char(day, 'YYYY-MM-DD'), calls, first, last, day in (select * from changes)
+             from by_day
+             where day in (select day from by_day order by day desc limit 3)
+                or exists (select from changes ch(day) where abs(ch.day - by_day.day) <= 1
+                           and ch.day > (select max(day) from by_day) - 400)
+             order by day"
+        ),
+        5,
+    )?;
+    reader.finish()?;
     for row in rows {
-        let text = |at: usize| row.try_get::<_, String>(at).map_err(failed);
-        let calls: i64 = row.try_get(1).map_err(failed)?;
-        let change = if row.try_get(4).map_err(failed)? { "; clocks change" } else { "" };
-        line(out, &format!("  {}", text(0)?), &format!("{calls} calls, from {} to {}{change}", text(2)?, text(3)?));
+        let change = if row.get(4).and_then(Value::as_bool) == Some(true) { "; clocks change" } else { "" };
+        let calls = number(&row, 1);
+        line(
+            out,
+            &format!("  {}", text(&row, 0)),
+            &format!("{calls} calls, from {} to {}{change}", text(&row, 2), text(&row, 3)),
+        );
     }
     Ok(())
 }
@@ -115,35 +137,34 @@ pub fn names([companies, organizations, folders]: [u64; 3], out: &mut String) {
 }
 
 /// The plans and times of the worker's statement for the organization with the most calls, and advice about an index.
-pub fn plans(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
+pub fn plans(transaction: &mut Transaction<'_>, found: &Found, out: &mut String) -> Result<(), Error> {
+    let source = &found.source;
     let calls = sql::calls(source, source.mapping.expression("relation"), "true");
     let date = source.start.date("a.start", "o.time_zone");
-    let row = transaction
-        .query_opt(
-            &format!(
-                "select o.id, to_char(max({date}), 'YYYY-MM-DD') from ({calls}) a
-                 join callstats.company c on c.short_name = callstats.adopted_name(a.company)
-                 join callstats.organization o
-                   on o.company_id = c.id and o.short_name = callstats.adopted_name(a.organization)
-                 group by o.id order by count(*) desc limit 1"
-            ),
-            &[],
-        )
-        .map_err(failed)?;
-    let Some(row) = row else { return Ok(()) };
-    let organization: i32 = row.try_get(0).map_err(failed)?;
-    let last: String = row.try_get(1).map_err(failed)?;
-    transaction
-        .batch_execute(&format!(
-            "set local plan_cache_mode = force_generic_plan;
-             prepare callstats_try (int, date, date, int, int, int) as {ADOPTED_ORGANIZATION_DAYS}"
-        ))
-        .map_err(failed)?;
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    reader.prepare(&format!(
+        "set local plan_cache_mode = force_generic_plan;
+         prepare callstats_try (int, date, date, int, int, int) as {ADOPTED_ORGANIZATION_DAYS}"
+    ))?;
+    let rows = reader.rows(
+        &format!(
+            "select o.id, to_char(max({date}), 'YYYY-MM-DD') from ({calls}) a
+             join callstats.company c on c.short_name = callstats.adopted_name(a.company)
+             join callstats.organization o
+               on o.company_id = c.id and o.short_name = callstats.adopted_name(a.organization)
+             group by o.id order by count(*) desc limit 1"
+        ),
+        2,
+    )?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (organization, last) = (number(row, 0), text(row, 1));
     let mut reads_all = false;
     for (name, days) in [("a day", 0), ("a month", 29), ("a year", 364)] {
-        let plan =
-            explain(transaction, &format!("({organization}, date '{last}' - {days}, '{last}', null, null, null)"))?;
-        let milliseconds = plan.pointer("/0/Execution Time").and_then(serde_json::Value::as_f64).unwrap_or_default();
+        let plan = reader.plan(&format!(
+            "explain (analyze, format json) execute callstats_try
+             ({organization}, date '{last}' - {days}, '{last}', null, null, null)"
+        ))?;
+        let milliseconds = plan.pointer("/0/Execution Time").and_then(Value::as_f64).unwrap_or_default();
         let mut scans = Vec::new();
         relations(&plan, &mut scans);
         if days == 0 {
@@ -152,41 +173,26 @@ pub fn plans(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut Str
         let scans: Vec<String> = scans.into_iter().map(|(node, name)| format!("{node} of {name}")).collect();
         line(out, name, &format!("{milliseconds:.1} ms; {}", scans.join(", ")));
     }
-    transaction.batch_execute("deallocate callstats_try").map_err(failed)?;
-    advise(transaction, source, organization, &last, reads_all, out)
-}
-
-fn explain(transaction: &mut Transaction<'_>, arguments: &str) -> Result<serde_json::Value, Error> {
-    let statement = format!("explain (analyze, format json) execute callstats_try {arguments}");
-    let messages = transaction.simple_query(&statement).map_err(failed)?;
-    let plan = messages.into_iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| serde_json::from_str(text).ok()),
-        _ => None,
-    });
-    Ok(plan.unwrap_or_default())
+    reader.finish()?;
+    if reads_all { advise(transaction, found, organization, last, out) } else { Ok(()) }
 }
 
 /// Whether a day of a mapping is read by an index of its start. A foreign server is not asked day by day: it would not
 /// get the boundaries.
 pub fn start_is_indexed(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<bool, Error> {
-    let mut savepoint = transaction.savepoint("plan").map_err(failed)?;
+    let mut reader = Reader::new(transaction, &source.mapping)?;
     let trial = sql::trial(source, source.mapping.expression("relation"));
-    savepoint.batch_execute(&format!("set local enable_seqscan = off; {trial}")).map_err(failed)?;
-    let messages = savepoint
-        .simple_query("explain (format json) select * from pg_temp.callstats_trial(1, current_date, current_date)")
-        .map_err(failed)?;
-    savepoint.rollback().map_err(failed)?;
-    let plan = messages.into_iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| serde_json::from_str(text).ok()),
-        _ => None,
-    });
-    Ok(reads_by_start(&plan.unwrap_or_default()))
+    reader.prepare(&format!("set local enable_seqscan = off; {trial}"))?;
+    let plan =
+        reader.plan("explain (format json) select * from pg_temp.callstats_trial(1, current_date, current_date)")?;
+    reader.finish()?;
+    Ok(reads_by_start(&plan))
 }
 
-fn reads_by_start(plan: &serde_json::Value) -> bool {
+fn reads_by_start(plan: &Value) -> bool {
     match plan {
-        serde_json::Value::Array(plans) => plans.iter().any(reads_by_start),
-        serde_json::Value::Object(fields) => {
+        Value::Array(plans) => plans.iter().any(reads_by_start),
+        Value::Object(fields) => {
             let text = |key: &str| fields.get(key).and_then(|value| value.as_str()).unwrap_or_default();
             text("Index Cond").contains("z.") || fields.values().any(reads_by_start)
         }
@@ -195,11 +201,11 @@ fn reads_by_start(plan: &serde_json::Value) -> bool {
 }
 
 /// The scans of the site's relations.
-fn relations(plan: &serde_json::Value, found: &mut Vec<(String, String)>) {
+fn relations(plan: &Value, found: &mut Vec<(String, String)>) {
     let ours = ["company", "organization", "folder", "zone_day", "call", "call_daily"];
     match plan {
-        serde_json::Value::Array(plans) => plans.iter().for_each(|plan| relations(plan, found)),
-        serde_json::Value::Object(fields) => {
+        Value::Array(plans) => plans.iter().for_each(|plan| relations(plan, found)),
+        Value::Object(fields) => {
             let text = |key: &str| fields.get(key).and_then(|value| value.as_str());
             if let (Some(node), Some(relation)) = (text("Node Type"), text("Relation Name")) {
                 let place = text("Index Name").map_or(relation.to_owned(), |index| format!("{relation} by {index}"));
@@ -217,40 +223,46 @@ fn relations(plan: &serde_json::Value, found: &mut Vec<(String, String)>) {
 /// Tries an index on a temporary copy of a sample, and prints its statement only if the planner uses it there.
 fn advise(
     transaction: &mut Transaction<'_>,
-    source: &Resolved,
-    organization: i32,
+    found: &Found,
+    organization: i64,
     last: &str,
-    reads_all: bool,
     out: &mut String,
 ) -> Result<(), Error> {
-    if !reads_all {
-        return Ok(());
-    }
+    let source = &found.source;
     let relation = source.mapping.expression("relation");
-    let mut savepoint = transaction.savepoint("advice").map_err(failed)?;
     let start = if source.start_sql.trim().chars().all(|character| character.is_alphanumeric() || character == '_') {
         source.start_sql.trim().to_owned()
     } else {
         format!("({})", source.start_sql)
     };
     let index = format!("({start})");
-    let is_used = savepoint
-        .batch_execute(&format!(
-            "create temporary table callstats_sample on commit drop as select * from {relation} limit 100000;
-             create index callstats_sample_index on callstats_sample {index}; analyze callstats_sample;
-             set local enable_seqscan = off;
-             {}
-             prepare callstats_try (int, date, date) as
-                 select * from pg_temp.callstats_trial($1, $2, $3)",
+    // The worker may read the columns that the mapping uses, and no others.
+    let columns: Option<Vec<&str>> = found.used.iter().map(|used| used.columns.as_deref()).collect();
+    let columns = columns.map_or_else(|| "*".to_owned(), |columns| columns.join(", "));
+    let sample = format!("select {columns} from {relation}");
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let is_used = reader
+        .prepare(&format!(
+            "create temporary view callstats_columns as {sample};
+             create temporary table callstats_sample (like callstats_columns); drop view pg_temp.callstats_columns;
+             do $$ begin
+                 if pg_has_role('callstats_worker', 'member') then
+                     alter table pg_temp.callstats_sample owner to callstats_worker;
+                 end if;
+             end $$;
+             set local enable_seqscan = off; {}",
             sql::trial(source, "pg_temp.callstats_sample")
         ))
-        .is_ok()
-        && {
-            let plan = explain(&mut savepoint, &format!("({organization}, '{last}', '{last}')"))?;
-            plan.to_string().contains("callstats_sample_index")
-        };
-    savepoint.rollback().map_err(failed)?;
-    let _ = transaction.batch_execute("deallocate callstats_try");
+        .and_then(|()| reader.run(&format!("insert into pg_temp.callstats_sample {sample} limit 100000")))
+        .and_then(|()| {
+            reader.run(&format!("create index callstats_sample_index on pg_temp.callstats_sample {index}"))?;
+            reader.run("analyze pg_temp.callstats_sample")?;
+            reader.plan(&format!(
+                "explain (format json) select * from pg_temp.callstats_trial({organization}, '{last}', '{last}')"
+            ))
+        })
+        .is_ok_and(|plan| plan.to_string().contains("callstats_sample_index"));
+    reader.finish()?;
     if is_used {
         line(out, "index", &format!("a day reads all rows; create index concurrently on {relation} {index}"));
     } else {
@@ -309,7 +321,7 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
         if let Some((summed, compared)) = summed.zip(compared) {
             line(out, "  summed", &format!("{summed}; each day was compared with its rows since {compared}"));
         }
-        let counts: serde_json::Value = counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let counts: Value = counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         for (reason, count) in counts.as_object().into_iter().flatten() {
             if count.as_i64().unwrap_or_default() > 0 {
                 line(out, "  left out", &format!("{count} rows of the last days: {reason}"));
@@ -329,5 +341,10 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
 }
 
 fn line(out: &mut String, name: &str, text: &str) {
-    let _ = writeln!(out, "{name:<20}{text}"); // writing to a string cannot fail
+    let _ = writeln!(out, "{name:<20}{}", shown(text)); // writing to a string cannot fail
+}
+
+/// Names of the site with control characters escaped, because the output is for terminals.
+pub fn shown(text: &str) -> String {
+    text.chars().map(escape).collect()
 }

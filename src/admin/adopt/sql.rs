@@ -112,18 +112,32 @@ fn span(source: &Resolved) -> Option<String> {
     source.mapping.get("call").map(|_| format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours"))))
 }
 
-/// Calls by the names of the table and by their date in a zone, from one day up to another, as
-/// pg_temp.callstats_groups. One pass over the rows; what is left is small.
+/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`NOTE_GROUPS`]. One
+/// pass over the rows; what is left is small.
 pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> String {
     let calls = calls(source, source.mapping.expression("relation"), &near(source, first, last));
     let zone = literal(zone);
     let date = source.start.date("t.start", &zone);
     format!(
-        "select {zone}::text as time_zone, t.company, t.organization, t.folder, t.agent, {date} as call_date, \
+        "select {zone}::text, callstats.adopted_name(g.company), callstats.adopted_name(g.organization), \
+         callstats.adopted_name(g.folder), g.agent, g.call_date, g.calls, g.duration_ms \
+         from (select t.company, t.organization, t.folder, t.agent, {date} as call_date, \
          count(*) as calls, sum(t.ms)::bigint as duration_ms \
-         from ({calls}) t where {date} between {first} and {last} group by 2, 3, 4, 5, 6"
+         from ({calls}) t where {date} between {first} and {last} group by 1, 2, 3, 4, 5) g"
     )
 }
+
+/// Notes those groups, as eight arrays.
+pub const NOTE_GROUPS: [&str; 3] = [
+    "drop table if exists pg_temp.callstats_groups",
+    "create temporary table callstats_groups (time_zone text, company text collate \"C\", \
+     organization text collate \"C\", folder text collate \"C\", agent text collate \"C\", call_date date, \
+     calls bigint, duration_ms bigint) on commit drop",
+    "insert into pg_temp.callstats_groups \
+     select time_zone, company, organization, folder, nullif(agent, ''), call_date::date, calls, duration_ms \
+     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[]) \
+     as g (time_zone, company, organization, folder, agent, call_date, calls, duration_ms)",
+];
 
 /// Those groups in the columns of callstats.source_day. The names must exist.
 pub fn day_sums(source: &Resolved) -> String {
@@ -133,10 +147,9 @@ pub fn day_sums(source: &Resolved) -> String {
          s.id as source_id, sum(t.calls)::bigint as calls, sum(t.duration_ms)::bigint as duration_ms \
          from pg_temp.callstats_groups t \
          join callstats.source s on s.name = {} \
-         join callstats.company c on c.short_name = callstats.adopted_name(t.company) \
-         join callstats.organization o on o.company_id = c.id \
-         and o.short_name = callstats.adopted_name(t.organization) {zone} \
-         join callstats.folder f on f.organization_id = o.id and f.name = callstats.adopted_name(t.folder) \
+         join callstats.company c on c.short_name = t.company \
+         join callstats.organization o on o.company_id = c.id and o.short_name = t.organization {zone} \
+         join callstats.folder f on f.organization_id = o.id and f.name = t.folder \
          group by 1, 2, 3, 4, 5",
         literal(source.mapping.name())
     )
@@ -157,13 +170,14 @@ pub fn first_day(source: &Resolved) -> String {
     )
 }
 
-/// The days in UTC of rows that changed since $1.
-pub fn changed_days(source: &Resolved) -> Option<String> {
+/// The days in UTC of rows that changed since an instant.
+pub fn changed_days(source: &Resolved, since: &str) -> Option<String> {
+    let since = literal(since);
     let changed = source.mapping.get("changed")?;
     let filter = source.mapping.get("filter").map(|filter| format!(" and ({filter})")).unwrap_or_default();
     let start = source.start.date("t.start", "'UTC'");
     Some(format!(
-        "select distinct {start} from (select {} from {} where ({changed}) >= $1{filter}) t where {}",
+        "select distinct {start} from (select {} from {} where ({changed}) >= {since}::timestamptz{filter}) t where {}",
         columns(source),
         source.mapping.expression("relation"),
         source.start.is_countable("t.start")
@@ -291,35 +305,43 @@ fn function(name: &str, body: &str) -> String {
     )
 }
 
-/// Creates the companies, organizations and folders of rows that have those columns; each returns how many.
-pub fn names(source: &Resolved, rows: &str) -> [String; 3] {
-    let names = "callstats.adopted_name(a.company) as company, callstats.adopted_name(a.organization) as organization, \
-                 callstats.adopted_name(a.folder) as folder";
-    let zone = source.mapping.get("time_zone").map_or("'UTC'".to_owned(), literal);
-    [
-        format!(
-            "create temporary table callstats_names on commit drop as \
-             select distinct {names} from (select distinct company, organization, folder from ({rows}) c) a; \
-             insert into callstats.company (short_name) select distinct company from callstats_names n \
-             where not exists (select from callstats.company c where c.short_name = n.company) \
-             on conflict (short_name) do nothing"
-        ),
-        format!(
-            "insert into callstats.organization (company_id, short_name, time_zone) \
-             select distinct c.id, n.organization, {zone} \
-             from callstats_names n join callstats.company c on c.short_name = n.company \
-             where not exists (select from callstats.organization o \
-             where o.company_id = c.id and o.short_name = n.organization) \
-             on conflict (company_id, short_name) do nothing"
-        ),
-        "insert into callstats.folder (organization_id, name) select distinct o.id, n.folder \
-         from callstats_names n join callstats.company c on c.short_name = n.company \
-         join callstats.organization o on o.company_id = c.id and o.short_name = n.organization \
-         where not exists (select from callstats.folder f where f.organization_id = o.id and f.name = n.folder) \
-         on conflict (organization_id, name) do nothing"
-            .to_owned(),
-    ]
+/// The distinct names of the calls.
+pub fn names(source: &Resolved, condition: &str) -> String {
+    let calls = calls(source, source.mapping.expression("relation"), condition);
+    format!(
+        "select distinct callstats.adopted_name(a.company), callstats.adopted_name(a.organization), \
+         callstats.adopted_name(a.folder) from (select distinct company, organization, folder from ({calls}) c) a"
+    )
 }
+
+/// Notes those names, as three arrays.
+pub const NOTE_NAMES: [&str; 3] = [
+    "drop table if exists pg_temp.callstats_names",
+    "create temporary table callstats_names (company text collate \"C\", organization text collate \"C\", \
+     folder text collate \"C\") on commit drop",
+    "insert into pg_temp.callstats_names select * from unnest($1::text[], $2::text[], $3::text[])",
+];
+
+/// Whether one of them is of an organization that does not exist.
+pub const HAS_NEW_ORGANIZATION: &str = "select exists (select from pg_temp.callstats_names n where not exists (
+     select from callstats.organization o join callstats.company c on c.id = o.company_id
+     where c.short_name = n.company and o.short_name = n.organization))";
+
+/// Creates the companies, organizations and folders that are named there; each returns how many. The zone of new
+/// organizations is $1.
+pub const CREATE_NAMES: [&str; 3] = [
+    "insert into callstats.company (short_name) select distinct company from pg_temp.callstats_names n \
+     where not exists (select from callstats.company c where c.short_name = n.company) on conflict (short_name) do nothing",
+    "insert into callstats.organization (company_id, short_name, time_zone) select distinct c.id, n.organization, $1 \
+     from pg_temp.callstats_names n join callstats.company c on c.short_name = n.company \
+     where not exists (select from callstats.organization o \
+     where o.company_id = c.id and o.short_name = n.organization) on conflict (company_id, short_name) do nothing",
+    "insert into callstats.folder (organization_id, name) select distinct o.id, n.folder \
+     from pg_temp.callstats_names n join callstats.company c on c.short_name = n.company \
+     join callstats.organization o on o.company_id = c.id and o.short_name = n.organization \
+     where not exists (select from callstats.folder f where f.organization_id = o.id and f.name = n.folder) \
+     on conflict (organization_id, name) do nothing",
+];
 
 /// Rows by what becomes of them: one row of counts, in the order of [`REASONS`], then rows in all.
 pub fn left_out(source: &Resolved, condition: &str) -> String {

@@ -5,10 +5,11 @@
 use crate::admin::adopt::catalogue::{failed, look_up};
 use crate::admin::adopt::command::{create_names_of, lock};
 use crate::admin::adopt::mapping::Mapping;
+use crate::admin::adopt::reader::{Reader, number, text};
 use crate::admin::adopt::sql;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::error::Error;
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{Days, NaiveDate};
 use postgres::{Client, Transaction};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -142,9 +143,10 @@ fn sum_next(client: &mut Client, name: &str, done: &mut Done) -> Result<bool, Er
 
 /// The first day on which a call can be in any zone.
 fn first_day(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Option<NaiveDate>, Error> {
-    let first: Option<NaiveDate> =
-        transaction.query_one(&sql::first_day(source), &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
-    Ok(first.and_then(|day| day.checked_sub_days(Days::new(1))))
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let rows = reader.rows(&sql::first_day(source), 1)?;
+    reader.finish()?;
+    Ok(rows.first().and_then(|row| text(row, 0).parse::<NaiveDate>().ok()).and_then(|day| day.pred_opt()))
 }
 
 /// Makes callstats.source_day what the rows are, from a day until another. Returns the number of days.
@@ -158,17 +160,24 @@ fn write(
     let Some(last) = until.pred_opt().filter(|last| *last >= from) else { return Ok(0) };
     let name = source.mapping.name().to_owned();
     let (first_sql, last_sql) = (format!("date '{from}'"), format!("date '{last}'"));
-    let groups: Vec<String> =
-        zones(transaction, source)?.iter().map(|zone| sql::day_groups(source, zone, &first_sql, &last_sql)).collect();
-    let statement = format!(
-        "drop table if exists pg_temp.callstats_groups;
-         set local enable_sort = off; -- the planner expects few rows of a range of local dates
-         create temporary table callstats_groups on commit drop as {};
-         set local enable_sort = on",
-        groups.join(" union all ")
-    );
-    transaction.batch_execute(&statement).map_err(failed)?;
-    create_names_of(transaction, source, "select * from pg_temp.callstats_groups")?;
+    let zones = zones(transaction, source)?;
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    // The planner expects few rows of a range of local dates, and would sort all of them.
+    reader.prepare("set local enable_sort = off")?;
+    let mut rows = Vec::new();
+    for zone in zones {
+        rows.extend(reader.rows(&sql::day_groups(source, &zone, &first_sql, &last_sql), 8)?);
+    }
+    reader.finish()?;
+    let texts = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
+    let numbers = |at: usize| rows.iter().map(|row| number(row, at)).collect::<Vec<i64>>();
+    let (companies, organizations, folders) = (texts(1), texts(2), texts(3));
+    let [drop, create, insert] = sql::NOTE_GROUPS;
+    transaction.batch_execute(&format!("{drop}; {create}")).map_err(failed)?;
+    let columns: [&(dyn postgres::types::ToSql + Sync); 8] =
+        [&texts(0), &companies, &organizations, &folders, &texts(4), &texts(5), &numbers(6), &numbers(7)];
+    transaction.execute(insert, &columns).map_err(failed)?;
+    create_names_of(transaction, &source.mapping, [&companies, &organizations, &folders])?;
     let statement = format!(
         "drop table if exists pg_temp.callstats_sums;
          create temporary table callstats_sums on commit drop as {};
@@ -233,19 +242,23 @@ fn zones(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Vec<Str
 fn compare_changed(client: &mut Client, name: &str, done: &mut Done) -> Result<(), Error> {
     let mut transaction = crate::admin::transaction(client)?;
     let Some(Summed { source, days: Some((from, until)), .. }) = read(&mut transaction, name)? else { return Ok(()) };
-    let Some(statement) = sql::changed_days(&source) else { return Ok(()) };
+    if source.mapping.get("changed").is_none() {
+        return Ok(());
+    }
     let row = transaction
         .query_one(
-            &format!("select changes_read_at - interval '{SLACK}', now() from callstats.source where name = $1"),
+            &format!(
+                "select (changes_read_at - interval '{SLACK}')::text, now()::text from callstats.source where name = $1"
+            ),
             &[&name],
         )
         .map_err(failed)?;
-    let since: Option<DateTime<Utc>> = row.try_get(0).map_err(failed)?;
-    let now: DateTime<Utc> = row.try_get(1).map_err(failed)?;
-    let mut changed: Vec<NaiveDate> = transaction
-        .query(&statement, &[&since])
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(failed)?;
+    let (since, now): (Option<String>, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+    let Some(statement) = since.and_then(|since| sql::changed_days(&source, &since)) else { return Ok(()) };
+    let mut reader = Reader::new(&mut transaction, &source.mapping)?;
+    let rows = reader.rows(&statement, 1)?;
+    reader.finish()?;
+    let mut changed: Vec<NaiveDate> = rows.iter().filter_map(|row| text(row, 0).parse().ok()).collect();
     changed.sort_unstable();
     // The local date can be the day before or after, and a folded call can start on the day before.
     let mut next = from;
@@ -258,7 +271,7 @@ fn compare_changed(client: &mut Client, name: &str, done: &mut Done) -> Result<(
         }
     }
     transaction
-        .execute("update callstats.source set changes_read_at = $2 where name = $1", &[&name, &now])
+        .execute("update callstats.source set changes_read_at = $2::text::timestamptz where name = $1", &[&name, &now])
         .map_err(failed)?;
     transaction.commit().map_err(failed)
 }

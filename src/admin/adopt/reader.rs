@@ -1,0 +1,169 @@
+//! Reads tables of the site. A view, a policy, an index or a type can run functions of its owner as the role that
+//! reads, and that of `callstats adopt` is often a superuser. Therefore it reads as callstats_worker, in a function
+//! that cannot change its role back, and undoes whatever that did to the session. Touches the database.
+
+use crate::admin::adopt::catalogue::failed;
+use crate::admin::adopt::mapping::Mapping;
+use crate::admin::adopt::sql;
+use crate::admin::error::Error;
+use postgres::Transaction;
+use serde_json::Value;
+
+/// Whether the role may act as callstats_worker.
+const CAN_BE_WORKER: &str = "
+    select pg_has_role('callstats_worker', case when current_setting('server_version_num')::int >= 160000
+                       then 'SET' else 'MEMBER' end)";
+
+/// The first returns rows, the second runs what has none.
+const FUNCTIONS: &str = "
+    create function pg_temp.callstats_read(statement text) returns setof json
+    language plpgsql SECURITY set search_path = pg_catalog, pg_temp as $$
+    declare
+        found json;
+    begin
+        for found in execute statement loop
+            return next found;
+        end loop;
+    end
+    $$;
+    create function pg_temp.callstats_run(statement text) returns void
+    language plpgsql SECURITY set search_path = pg_catalog, pg_temp as $$
+    begin
+        execute statement;
+    end
+    $$";
+
+/// A role without TEMP can own nothing among temporary objects. Rolled back with the rest.
+const GIVE: &str = "
+    do $$
+    begin
+        if not has_database_privilege('callstats_worker', current_database(), 'temporary') then
+            execute format('grant temporary on database %I to callstats_worker', current_database());
+        end if;
+        alter function pg_temp.callstats_read(text) owner to callstats_worker;
+        alter function pg_temp.callstats_run(text) owner to callstats_worker;
+    end
+    $$";
+
+/// What can run code when pg_temp.callstats_probe is read: what the relations and expressions refer to, and what
+/// belongs to the relations; of those the ones whose owner cannot act as this role or as the owner of the database.
+const STRANGERS: &str = "
+    with recursive reached (class, object) as (
+        select 'pg_class'::regclass::oid, 'pg_temp.callstats_probe'::regclass::oid
+        union
+        select next.* from reached r cross join lateral (
+            select d.refclassid, d.refobjid from pg_depend d where d.classid = r.class and d.objid = r.object
+            union all
+            select d.classid, d.objid from pg_depend d
+            where d.refclassid = r.class and d.refobjid = r.object and d.deptype in ('a', 'i')
+              and d.classid in ('pg_class'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass,
+                                'pg_attrdef'::regclass, 'pg_constraint'::regclass)
+              and not exists (select from pg_constraint c
+                              where d.classid = 'pg_constraint'::regclass and c.oid = d.objid and c.contype = 'f')) next
+    ), owned (class, object, owner) as (
+        select class, object, coalesce(c.relowner, p.proowner, t.typowner, n.nspowner, o.oprowner)
+        from reached
+        left join pg_class c on class = 'pg_class'::regclass and c.oid = object
+        left join pg_proc p on class = 'pg_proc'::regclass and p.oid = object
+        left join pg_type t on class = 'pg_type'::regclass and t.oid = object
+        left join pg_namespace n on class = 'pg_namespace'::regclass and n.oid = object
+        left join pg_operator o on class = 'pg_operator'::regclass and o.oid = object
+    )
+    select distinct pg_describe_object(class, object, 0) || ' of ' || quote_ident(pg_get_userbyid(owner))
+    from owned
+    where owner is not null and pg_get_userbyid(owner) <> 'pg_database_owner'
+      and not pg_has_role(owner, current_user, 'member')
+      and not pg_has_role(owner, (select datdba from pg_database where datname = current_database()), 'member')
+    order by 1";
+
+/// A savepoint in which statements that read the site's tables run; rolled back at its end.
+pub struct Reader<'a> {
+    savepoint: Transaction<'a>,
+}
+
+impl<'a> Reader<'a> {
+    /// Takes callstats_worker's privileges. A role that may not act as callstats_worker reads as itself, if all that
+    /// could run is of somebody whom it trusts; the view locks the relations against being replaced meanwhile.
+    pub fn new(transaction: &'a mut Transaction<'_>, mapping: &Mapping) -> Result<Self, Error> {
+        let mut savepoint = transaction.savepoint("callstats_reader").map_err(failed)?;
+        let can_be_worker: bool =
+            savepoint.query_one(CAN_BE_WORKER, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+        if can_be_worker {
+            savepoint.batch_execute(&FUNCTIONS.replace("SECURITY", "security definer")).map_err(failed)?;
+            savepoint.batch_execute(GIVE).map_err(failed)?;
+        } else {
+            savepoint.batch_execute(&sql::probe(mapping)).map_err(failed)?;
+            if let Some(stranger) = strangers(&mut savepoint)?.first() {
+                let name: String = savepoint
+                    .query_one("select current_user::text", &[])
+                    .and_then(|row| row.try_get(0))
+                    .map_err(failed)?;
+                return Err(Error::new(
+                    format!("the mapping {} reads what is not of a trusted owner, {stranger}", mapping.name()),
+                    format!(
+                        "let a superuser run this, or: grant callstats_worker to {name}; it is then read as that role"
+                    ),
+                ));
+            }
+            savepoint.batch_execute(&FUNCTIONS.replace("SECURITY", "security invoker")).map_err(failed)?;
+        }
+        Ok(Self { savepoint })
+    }
+
+    /// Creates what the statements need beside the site's tables. Only before the first of them.
+    pub fn prepare(&mut self, statements: &str) -> Result<(), Error> {
+        self.savepoint.batch_execute(statements).map_err(failed)
+    }
+
+    /// The rows of a SELECT of so many columns, each row an array. Nothing can be written.
+    pub fn rows(&mut self, statement: &str, columns: usize) -> Result<Vec<Value>, Error> {
+        self.savepoint.batch_execute("set local transaction_read_only = on").map_err(failed)?;
+        let names: Vec<String> = (0..columns).map(|at| format!("c{at}")).collect();
+        let names = names.join(", ");
+        self.read(&format!("select json_build_array({names}) from ({statement}) q ({names})"))
+    }
+
+    /// What EXPLAIN (FORMAT JSON) has.
+    pub fn plan(&mut self, explain: &str) -> Result<Value, Error> {
+        Ok(self.read(explain)?.into_iter().next().unwrap_or_default())
+    }
+
+    /// Runs a statement without a result, which may write to what is temporary.
+    pub fn run(&mut self, statement: &str) -> Result<(), Error> {
+        self.savepoint.execute("select pg_temp.callstats_run($1)", &[&statement]).map(|_| ()).map_err(failed)
+    }
+
+    fn read(&mut self, statement: &str) -> Result<Vec<Value>, Error> {
+        let rows = self
+            .savepoint
+            .query("select read::text from pg_temp.callstats_read($1) read", &[&statement])
+            .map_err(failed)?;
+        let mut values = Vec::new();
+        for row in rows {
+            let text: String = row.try_get(0).map_err(failed)?;
+            values.push(serde_json::from_str(&text).map_err(|error| Error::new(error.to_string(), ""))?);
+        }
+        Ok(values)
+    }
+
+    /// Undoes everything.
+    pub fn finish(self) -> Result<(), Error> {
+        self.savepoint.rollback().map_err(failed)
+    }
+}
+
+/// What of others could run code when pg_temp.callstats_probe is read.
+pub fn strangers(transaction: &mut Transaction<'_>) -> Result<Vec<String>, Error> {
+    let rows = transaction.query(STRANGERS, &[]).map_err(failed)?;
+    rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+}
+
+/// A number of a row.
+pub fn number(row: &Value, at: usize) -> i64 {
+    row.get(at).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// A text of a row; empty for null.
+pub fn text(row: &Value, at: usize) -> &str {
+    row.get(at).and_then(Value::as_str).unwrap_or_default()
+}
