@@ -10,10 +10,8 @@ import pytest
 from ..support import torture
 from ..support.postgres import Cluster, Replica
 from ..support.processes import PROJECT, wait_until
+from ..support.sample import BILLING, DATA, DAY
 from ..support.worker import ROOT_TOKEN, Worker, check
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 
 
 def test_loss_of_one_of_two_servers_under_load_is_survived(start):
@@ -22,7 +20,7 @@ def test_loss_of_one_of_two_servers_under_load_is_survived(start):
         primary = Cluster()
         stack.callback(primary.remove)
         database = primary.database()
-        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        database.script(DATA)
         replica = Replica(primary)
         stack.callback(replica.remove)
         url = database.url.replace(f"host={primary.folder.path}", f"host={replica.folder.path},{primary.folder.path}").replace(

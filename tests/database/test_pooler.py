@@ -13,10 +13,9 @@ import pytest
 from ..support import fastcgi
 from ..support.pgbouncer import PgBouncer
 from ..support.processes import CALLSTATS, as_user, wait_until
+from ..support.sample import BILLING, DAY
 from ..support.worker import ROOT_TOKEN, Worker, check
 
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 MODES = ["session", "transaction"]
 
 

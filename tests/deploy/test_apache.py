@@ -5,12 +5,12 @@ import socket
 import pytest
 
 from ..support.processes import Folder, wait_until
+from ..support.sample import DAY
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid
 from ..support.worker import ROOT_TOKEN
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 OTHER_SITE = """
 <VirtualHost *:80>
     ServerName other.example

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from ..support.processes import PROJECT, Folder
+from ..support.processes import Folder
 from ..support.worker import ROOT_TOKEN, check
 
 
@@ -23,9 +23,8 @@ class Checked:
 
 
 @pytest.fixture
-def checked(database, start):
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
-    return start(Checked, database)
+def checked(sample_database, start):
+    return start(Checked, sample_database)
 
 
 def test_check_passes_on_a_complete_installation(checked):

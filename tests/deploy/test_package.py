@@ -11,6 +11,7 @@ import pytest
 from ..support import fastcgi
 from ..support.postgres import Cluster
 from ..support.processes import PROJECT, free_port, wait_until
+from ..support.sample import DATA
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="packages are installed by root")
 
@@ -83,7 +84,7 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     try:
         database = cluster.database(with_schema=False)
         database.script(root / "usr/share/callstats/schema.sql")
-        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        database.script(DATA)
         url = f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker"
         env.write_text(f'{env.read_text()}\nDATABASE_URL="{url}"\n')  # what comes last counts
         start = "set -a; . /etc/callstats/callstats.env; set +a; exec /usr/bin/callstats "

@@ -10,10 +10,10 @@ from ..support import fastcgi
 from ..support.documents import section
 from ..support.overlay import Booted, Machine, printed
 from ..support.processes import CALLSTATS, PROJECT, wait_until
+from ..support.sample import DAY
 from ..support.worker import ROOT_TOKEN
 
 UNITS = PROJECT / "deploy" / "systemd"
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 SOCKET = "/run/callstats/callstats.sock"
 
 

@@ -8,12 +8,12 @@ import pytest
 from ..support import fastcgi
 from ..support.overlay import printed
 from ..support.processes import PROJECT, wait_until
+from ..support.sample import DAY_WITHOUT_TOKEN
 
 SOCKET = "/run/callstats/callstats.sock"
-DAY = "/stats/acme/support/Billing?daterange=20260303"
 
 
-def ask(machine, uri=DAY, timeout=20):
+def ask(machine, uri=DAY_WITHOUT_TOKEN, timeout=20):
     """Straight to the socket, with the root token of the package."""
     token = machine.path("/etc/callstats/root-token").read_text().strip()
     with fastcgi.Connection(str(machine.path(SOCKET)), timeout) as connection:

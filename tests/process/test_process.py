@@ -9,10 +9,8 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import CALLSTATS, as_user, free_port, wait_until
+from ..support.sample import BILLING, DAY
 from ..support.worker import ROOT_TOKEN, Worker
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 
 
 def run(*arguments, **environment):

@@ -11,10 +11,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import wait_until
-from ..support.worker import ROOT_TOKEN, Worker
+from ..support.sample import BILLING, DAY
+from ..support.worker import Worker
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 REQUEST = fastcgi.request(fastcgi.parameters("GET", DAY))
 KEPT = fastcgi.request(fastcgi.parameters("GET", DAY), keep=True)
 

@@ -15,10 +15,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import CALLSTATS, Folder, Process, as_user, wait_until
-from ..support.worker import ROOT_TOKEN, TcpWorker, Worker
+from ..support.sample import BILLING, DAY, YEAR, fill_year
+from ..support.worker import TcpWorker, Worker
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 REQUEST = fastcgi.request(fastcgi.parameters("GET", DAY))
 
 
@@ -86,17 +85,8 @@ def test_incomplete_body_ends_its_connection(replay_database, start):
 
 @pytest.fixture
 def a_large_answer(database):
-    database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) select n, 1, 'folder ' || n from generate_series(1, 20) n;
-        insert into callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)
-        select 1, folder, 'agent ' || agent, date '2024-01-01' + day, date '2024-01-01' + day, 1000
-        from generate_series(0, 365) day, generate_series(1, 20) folder, generate_series(1, 5) agent""")
+    fill_year(database, folders=20, agents=5)
     return database
-
-
-YEAR = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20240101-20241231"
 
 
 def test_peer_that_reads_nothing_is_disconnected(a_large_answer, start):

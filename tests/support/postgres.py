@@ -71,12 +71,12 @@ class Cluster:
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
-    def database(self, name=None, with_schema=True, **options):
-        """A new, empty database."""
+    def database(self, name=None, with_schema=True, kind=None, **options):
+        """A new, empty database; `kind` is a subclass of Database."""
         name = name or f"test{next(self.numbers)}"
         words = " ".join(f"{key} {value}" for key, value in options.items())
         self.execute(f"create database {name} {words}")
-        database = Database(self, name)
+        database = (kind or Database)(self, name)
         if with_schema:
             database.script(PROJECT / "deploy" / "schema.sql")
         return database
