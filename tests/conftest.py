@@ -93,6 +93,8 @@ def a_thousand_calls(database):
     database.query(torture.TENANTS)
     choice = random.Random(1)
     for _ in range(10):
-        database.query("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
-                       + ", ".join(torture.row(choice) for _ in range(100)))
+        database.query(
+            "insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
+            + ", ".join(torture.row(choice) for _ in range(100))
+        )
     return database

@@ -21,7 +21,9 @@ TOKENS = {name: (name * 8 + "0123456789" * 3)[:32] for name in ("own", "other", 
 def tenants(sample_database):
     for name, token in [("acme", TOKENS["old"]), ("acme", TOKENS["own"]), ("Übersee & Söhne", TOKENS["other"]),
                         ("tokenless", TOKENS["revoked"]), ("tokenless", None)]:
-        sample_database.query("update callstats.company set token_sha256 = sha256(%s) where short_name = %s", token, name)
+        sample_database.query(
+            "update callstats.company set token_sha256 = sha256(%s) where short_name = %s", token, name
+        )
     return sample_database
 
 
@@ -94,8 +96,11 @@ def ask_all(ask, by_web_server):
         uri = f"{path}?{urllib.parse.urlencode([*options, ('daterange', '20260303')])}"
         status, headers, body = ask(method, uri, [("Authorization", header)] if header else [])
         assert status == expected(method, shown, path, by_web_server), (method, shown, path)
-        kept = {name: value for name, value in headers.items() if name not in ("date", "server", "connection", "content-length",
-                                                                               "transfer-encoding", "keep-alive")}
+        kept = {
+            name: value
+            for name, value in headers.items()
+            if name not in ("date", "server", "connection", "content-length", "transfer-encoding", "keep-alive")
+        }
         answers[status, method].add((json.dumps(kept, sort_keys=True), body))
     return answers
 
@@ -161,7 +166,7 @@ def test_token_matrix_over_each_transport(way, tenants, start):
 
 
 def tokens_in_logs(text):
-    """A token that a client wrote into the path itself is in the web server's log: what it can leave out is the query."""
+    """A token that a client wrote into the path itself is in the web server's log, which leaves out only the query."""
     lines = [line for line in text.splitlines() if not any(path in line for path in PATHS if tokens_in(path))]
     return tokens_in("\n".join(lines))
 

@@ -25,9 +25,21 @@ BAD = {
     "a company of 8 KB": ("GET", f"/stats/{'%C3%A9' * 4096}/x?token={ROOT_TOKEN}", (), 404, "No company named"),
     "a folder of 8 KB": ("GET", f"/stats/acme/support/{'x' * 8192}?token={ROOT_TOKEN}", (), 404, "No folder named"),
     "a token of 10 KB": ("GET", f"/stats/acme/support?token={'x' * 10240}", (), 401, "Missing or invalid token"),
-    "a bearer of 10 KB": ("GET", "/stats/acme/support", [("Authorization", "Bearer " + "x" * 10240)], 401, "Missing or invalid token"),
+    "a bearer of 10 KB": (
+        "GET",
+        "/stats/acme/support",
+        [("Authorization", "Bearer " + "x" * 10240)],
+        401,
+        "Missing or invalid token",
+    ),
     "SQL as a company": ("GET", f"/stats/'%20or%201=1--/support?token={ROOT_TOKEN}", (), 404, "No company named"),
-    "SQL as an organization": ("GET", f"/stats/acme/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "No organization named"),
+    "SQL as an organization": (
+        "GET",
+        f"/stats/acme/'%20or%201=1--?token={ROOT_TOKEN}",
+        (),
+        404,
+        "No organization named",
+    ),
     "SQL as a folder": ("GET", f"/stats/acme/support/'%20or%201=1--?token={ROOT_TOKEN}", (), 404, "No folder named"),
     "SQL as a token": ("GET", "/stats/acme/support?token='%20or%201=1--", (), 401, "Missing or invalid token"),
     "POST": ("POST", ORGANIZATION_DAY, (), 405, "Method not allowed."),
@@ -84,8 +96,16 @@ def test_database_without_the_schema_is_a_503(cluster, start):
     database.drop()
 
 
-@pytest.mark.parametrize("fault, words", [("missing", "cannot read the root token file"), ("empty", "is empty"),
-                                          ("folder", "is not a regular file"), ("white", "is empty"), ("latin1", "cannot read")])
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        ("missing", "cannot read the root token file"),
+        ("empty", "is empty"),
+        ("folder", "is not a regular file"),
+        ("white", "is empty"),
+        ("latin1", "cannot read"),
+    ],
+)
 def test_unusable_root_token_file_is_reported(fault, words, replay_database, start):
     worker = start(Worker, replay_database.url)
     file = worker.root_token_file

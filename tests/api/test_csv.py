@@ -170,6 +170,7 @@ def lines(text):
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["2/2/3/2", ""], ids=["names as text", "names as they come"])
 def test_spreadsheet_has_the_same_figures_and_runs_nothing(worker, start, columns):
     office = start(Office)

@@ -27,7 +27,12 @@ def test_request_without_need_of_data_executes_no_statement(cluster, sample_data
     worker = start(Worker, sample_database.url, CALLSTATS_DB_CONNECTIONS="1")
     worker.ask("GET", FOLDER)
     before = len(cluster.process.text())
-    for method, uri in [("POST", FOLDER), ("GET", "/stats"), ("GET", "/stats/acme/support"), ("GET", FOLDER + "&token=x")]:
+    for method, uri in [
+        ("POST", FOLDER),
+        ("GET", "/stats"),
+        ("GET", "/stats/acme/support"),
+        ("GET", FOLDER + "&token=x"),
+    ]:
         assert worker.ask(method, uri).status in (400, 401, 404, 405)
     assert "execute" not in cluster.process.text()[before:]
 
@@ -91,7 +96,9 @@ def test_role_reads_what_it_needs_and_writes_nothing(sample_database, cluster):
                           "for each statement execute function suppress_redundant_updates_trigger()"]:
             with pytest.raises(REFUSED), connection.cursor() as cursor:
                 cursor.execute(statement.format(relation))
-        columns = sample_database.query("select attname from pg_attribute where attrelid = %s::regclass and attnum > 0", relation)
+        columns = sample_database.query(
+            "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0", relation
+        )
         for (column,) in columns:
             with pytest.raises(REFUSED), connection.cursor() as cursor:
                 cursor.execute(f"update {relation} set {column} = {column}")
@@ -102,9 +109,15 @@ def test_role_reads_what_it_needs_and_writes_nothing(sample_database, cluster):
                 assert b"acme-token" not in repr(cursor.fetchall()).encode()
         except psycopg2.errors.InsufficientPrivilege:
             pass
-    for statement in ["create table callstats.x ()", "create schema x", "create function callstats.f() returns int language sql as 'select 1'"]:
+    for statement in [
+        "create table callstats.x ()",
+        "create schema x",
+        "create function callstats.f() returns int language sql as 'select 1'",
+    ]:
         with pytest.raises(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
             cursor.execute(statement)
     connection.close()
-    assert readable == {f"callstats.{name}" for name in ("company", "company_token", "organization", "folder", "call_source",
-                                                      "schema_version")}
+    assert readable == {
+        f"callstats.{name}"
+        for name in ("company", "company_token", "organization", "folder", "call_source", "schema_version")
+    }

@@ -49,6 +49,7 @@ def many_at_once(worker, count=8):
         return [connection.receive() for connection in connections]
 
 
+@pytest.mark.slow
 def test_requests_end_in_time_while_the_server_is_stopped(frail, frail_database, start):
     worker = start(Worker, frail_database.url)
     seen, over = [], threading.Event()
@@ -221,9 +222,24 @@ def authority():
         subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder.path)
 
     for name in ("authority", "stranger"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
-                "-out", f"{name}.pem")
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
+        openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.pem",
+        )
+    openssl(
+        "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"
+    )
     folder.write("names", "subjectAltName=DNS:localhost\n")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial",
             "-days", "2", "-extfile", "names", "-out", "server.pem")
@@ -257,7 +273,9 @@ def test_connection_with_a_verified_certificate_is_encrypted(encrypted, authorit
     worker = start(Worker, f"{encrypted.url} sslmode=require sslrootcert={authority / 'authority.pem'}")
     assert worker.ask("GET", DAY).body == BILLING
     with contextlib.closing(encrypted.cluster.connect("postgres")) as connection, connection.cursor() as cursor:
-        cursor.execute("select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'callstats_worker'")
+        cursor.execute(
+            "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'callstats_worker'"
+        )
         assert cursor.fetchone() == (True,)
 
 
@@ -276,7 +294,12 @@ def test_wrong_certificate_is_refused(options, words, encrypted, authority, star
 
 
 def test_second_host_is_used_while_the_first_is_down(cluster, replay_database, start):
-    worker = start(Worker, replay_database.url.replace("host=", "host=/nowhere,127.0.0.1,").replace("port=5432", f"port=5432,{free_port()},5432"))
+    worker = start(
+        Worker,
+        replay_database.url.replace("host=", "host=/nowhere,127.0.0.1,").replace(
+            "port=5432", f"port=5432,{free_port()},5432"
+        ),
+    )
     assert worker.ask("GET", DAY).body == BILLING
 
 

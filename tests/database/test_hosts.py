@@ -117,6 +117,7 @@ def own_database():
     cluster.remove()
 
 
+@pytest.mark.slow
 def test_refused_logins_are_retried_with_growing_pauses_and_logged_once(own_database, start):
     (own_database.cluster.data / "pg_hba.conf").write_text("local all owner trust\nlocal all all scram-sha-256\n")
     own_database.cluster.execute("alter role callstats_worker password 'right'; select pg_reload_conf()")

@@ -47,7 +47,7 @@ def test_answers_come_through_a_pooler(mode, replay_database, start):
     for url in (pooler.url, pooler.tcp_url):
         worker = start(Worker, url)
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
-            answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(200)))
+            answers = list(threads.map(lambda _, worker=worker: worker.ask("GET", DAY), range(200)))
         assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}, worker.text()
         assert cgi(url, worker.folder)[:2] == (200, BILLING)
 

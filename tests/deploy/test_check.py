@@ -93,7 +93,9 @@ def test_check_fails_without_an_index_in_group_order(checked, database):
     assert "create index" in wrong(checked, "index")
     database.query("create index on callstats.call (organization_id, call_date)")
     assert "create index" in wrong(checked, "index")
-    database.query("create index on callstats.call (organization_id, call_date, folder_id, agent_id) include (duration_ms)")
+    database.query(
+        "create index on callstats.call (organization_id, call_date, folder_id, agent_id) include (duration_ms)"
+    )
     assert checked.run()[0] == 0
 
 

@@ -14,11 +14,24 @@ from ..support.worker import ROOT_TOKEN, Worker
 
 
 def run(*arguments, **environment):
-    return subprocess.run([CALLSTATS, *arguments], stdin=subprocess.DEVNULL, capture_output=True, **as_user(**environment))
+    return subprocess.run(
+        [CALLSTATS, *arguments], stdin=subprocess.DEVNULL, capture_output=True, **as_user(**environment)
+    )
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["--listen"], ["--frobnicate"], ["check", "me"], ["--version", "x"],
-                                       ["--listen", "/x", "y"], ["--listen=/x", "check"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["serve"],
+        ["--listen"],
+        ["--frobnicate"],
+        ["check", "me"],
+        ["--version", "x"],
+        ["--listen", "/x", "y"],
+        ["--listen=/x", "check"],
+    ],
+)
 def test_unknown_arguments_print_usage(arguments):
     done = run(*arguments)
     assert done.returncode == 2
@@ -92,7 +105,9 @@ def test_listening_socket_as_standard_input_is_served(replay_worker, tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        process = subprocess.Popen([CALLSTATS], stdin=listener, stderr=subprocess.DEVNULL, **as_user(**replay_worker.environment))
+        process = subprocess.Popen(
+            [CALLSTATS], stdin=listener, stderr=subprocess.DEVNULL, **as_user(**replay_worker.environment)
+        )
         try:
             assert fastcgi.ask(listener.getsockname(), "GET", DAY).body == BILLING
         finally:
@@ -143,7 +158,9 @@ def test_each_request_is_logged_in_one_line(replay_database, start):
     worker.ask("HEAD", "/stats/acme/support?token=guess")
     worker.ask("GET", "/stats/acme/a%0Ab\nforged line?x")
     lines = [re.sub(r"^\[.{20} ", "", line) for line in worker.text().splitlines()[1:]]
-    assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/support/Billing 200 1 entries \d+\.\d ms token root", lines[0])
+    assert re.fullmatch(
+        r"INFO  callstats\] GET /stats/acme/support/Billing 200 1 entries \d+\.\d ms token root", lines[0]
+    )
     assert re.fullmatch(r"INFO  callstats\] HEAD /stats/acme/support 401 0 entries \d+\.\d ms", lines[1])
     assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/a%0Ab\\nforged line 401 0 entries \d+\.\d ms", lines[2])
     assert len(lines) == 3

@@ -37,6 +37,7 @@ def send(worker, stack, uri=YEAR):
     return connection
 
 
+@pytest.mark.slow
 def test_reader_that_reads_nothing_holds_no_database_connection(year, start):
     worker = start(Worker, year.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="60000",
                    CALLSTATS_STATEMENT_TIMEOUT_MS="1500")

@@ -70,7 +70,7 @@ def test_sighup_rereads_the_root_token_file(replay_database, start):
     worker.root_token_file.unlink()
     for times in (1, 2):
         worker.process.kill(signal.SIGHUP)
-        wait_until(lambda: worker.text().count("cannot read the root token file") == times)
+        wait_until(lambda times=times: worker.text().count("cannot read the root token file") == times)
     assert worker.ask("GET", DAY).status == 401
 
 
@@ -125,7 +125,20 @@ class Multiwatch(Parent):
         self.folder = Folder("multiwatch")
         self.socket, self.log = str(self.folder / "socket"), self.folder / "log"
         self.codes = []
-        command = ["spawn-fcgi", "-n", "-s", self.socket, "--", "/usr/bin/multiwatch", "-f", "1", "-r", "1000", "--", CALLSTATS]
+        command = [
+            "spawn-fcgi",
+            "-n",
+            "-s",
+            self.socket,
+            "--",
+            "/usr/bin/multiwatch",
+            "-f",
+            "1",
+            "-r",
+            "1000",
+            "--",
+            CALLSTATS,
+        ]
         self.process = Process(command, self.log, **environment)
         wait_until(self.child)
 
@@ -184,6 +197,7 @@ class Load:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Parent, Multiwatch])
 def test_restarts_lose_no_request(kind, replay_worker, start):
     parent = start(kind, replay_worker.environment)
@@ -192,7 +206,7 @@ def test_restarts_lose_no_request(kind, replay_worker, start):
     try:
         for _ in range(RESTARTS):
             before = load.count()
-            wait_until(lambda: load.count() > before + 100)
+            wait_until(lambda before=before: load.count() > before + 100)
             parent.restart()
     finally:
         load.stop()

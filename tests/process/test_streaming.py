@@ -21,6 +21,7 @@ def worker(cluster):
     database.drop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_answer(worker):
     entries = json.loads(worker.ask("GET", YEAR).body)
     groups = sum(len(entry["agents"]) for entry in entries)

@@ -79,7 +79,9 @@ def test_incomplete_body_ends_its_connection(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_REQUEST_TIMEOUT_MS="300")
     with fastcgi.Connection(worker.socket) as connection:
         parameters = fastcgi.pairs(fastcgi.parameters("POST", DAY, body=bytes(100)))
-        connection.send(fastcgi.begin() + fastcgi.stream(fastcgi.PARAMS, parameters) + fastcgi.record(fastcgi.STDIN, bytes(50)))
+        connection.send(
+            fastcgi.begin() + fastcgi.stream(fastcgi.PARAMS, parameters) + fastcgi.record(fastcgi.STDIN, bytes(50))
+        )
         assert connection.is_closed()
 
 
@@ -120,7 +122,7 @@ def test_many_idle_connections_cost_little(replay_database, start):
         for number in range(count):
             stack.enter_context(fastcgi.Connection(worker.socket))
             if number % 100 == 99:
-                wait_until(lambda: worker.threads() > number)
+                wait_until(lambda number=number: worker.threads() > number)
         wait_until(lambda: worker.threads() >= count)
         each = (worker.status("VmRSS") - memory) / count
         print(f"{each:.1f} kB for each idle connection")
@@ -190,11 +192,21 @@ def test_listening_socket_made_blocking_does_no_harm(replay_worker, start):
         folder.remove()
 
 
-@pytest.mark.parametrize("allowed, host, is_served", [
-    ("127.0.0.1", "127.0.0.1", True), ("10.0.0.1, 127.0.0.1", "127.0.0.1", True), (" 127.0.0.1 ,::1", "127.0.0.1", True),
-    ("::ffff:127.0.0.1", "127.0.0.1", True), ("::1", "::1", True), ("0:0:0:0:0:0:0:1", "::1", True),
-    ("10.0.0.1", "127.0.0.1", False), ("127.0.0.1", "::1", False), ("::1", "127.0.0.1", False), ("", "127.0.0.1", True),
-])
+@pytest.mark.parametrize(
+    "allowed, host, is_served",
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("10.0.0.1, 127.0.0.1", "127.0.0.1", True),
+        (" 127.0.0.1 ,::1", "127.0.0.1", True),
+        ("::ffff:127.0.0.1", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("0:0:0:0:0:0:0:1", "::1", True),
+        ("10.0.0.1", "127.0.0.1", False),
+        ("127.0.0.1", "::1", False),
+        ("::1", "127.0.0.1", False),
+        ("", "127.0.0.1", True),
+    ],
+)
 def test_web_server_addresses_limit_the_peers(allowed, host, is_served, replay_database, start):
     """FastCGI 1.0, section 3.2. A refused peer is closed at once, and blocks nobody."""
     worker = start(TcpWorker, replay_database.url, host=host, FCGI_WEB_SERVER_ADDRS=allowed)
@@ -220,10 +232,17 @@ def test_web_server_addresses_are_ignored_on_a_unix_socket(replay_database, star
     assert worker.ask("GET", DAY).body == BILLING
 
 
-@pytest.mark.parametrize("name, value", [
-    ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost"), ("CALLSTATS_MAX_CONNECTIONS", "0"), ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
-    ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"), ("CALLSTATS_SEND_TIMEOUT_MS", "-1"), ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost"),
+        ("CALLSTATS_MAX_CONNECTIONS", "0"),
+        ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
+        ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"),
+        ("CALLSTATS_SEND_TIMEOUT_MS", "-1"),
+        ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
+    ],
+)
 def test_invalid_limits_are_reported_at_the_start(name, value, replay_worker):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")
@@ -257,7 +276,9 @@ def test_lost_hosts_are_noticed_over_tcp(replay_database, start):
     worker = start(TcpWorker, replay_database.url)
     with fastcgi.Connection(worker.socket) as connection:
         assert connection.ask("GET", DAY, keep=True).body == BILLING
-        shown = subprocess.run(["ss", "-tnoH", "sport", "=", f":{worker.port}"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            ["ss", "-tnoH", "sport", "=", f":{worker.port}"], capture_output=True, text=True, check=True
+        )
     assert "timer:(keepalive" in shown.stdout
 
 

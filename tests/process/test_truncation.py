@@ -10,7 +10,6 @@ from ..support.sample import ALL_DAYS, Failing
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, InFrontOfWorker, Lighttpd, Nginx, WebServer
 from ..support.worker import TcpWorker, Worker
 
-
 # Of the exit codes of curl: a transfer is shorter than announced, or its HTTP/2 stream was reset.
 PARTIAL, STREAM_ERROR = 18, 92
 
@@ -101,6 +100,7 @@ SEES_IT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", SEES_IT)
 def test_client_sees_a_truncated_answer(way, failing, start):
     worker = start(Worker, failing.url)

@@ -1,4 +1,4 @@
-"""A FastCGI 1.0 client of the tests' own: it shares no line with the worker, so that an error in one shows in the other.
+"""A FastCGI 1.0 client of the tests' own: it shares no line with the worker, so that an error in one is visible.
 
 Touches sockets only.
 """
@@ -49,8 +49,15 @@ def parameters(method, uri, headers=(), body=b""):
     """The CGI parameters that a web server makes of a request, in the order of nginx.conf.example."""
     uri = uri if isinstance(uri, bytes) else uri.encode()
     sent = {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers}
-    return {"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "REQUEST_METHOD": method, **sent,
-            "CONTENT_LENGTH": str(len(body)) if body else "", "QUERY_STRING": uri.partition(b"?")[2], "REQUEST_URI": uri}
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REQUEST_METHOD": method,
+        **sent,
+        "CONTENT_LENGTH": str(len(body)) if body else "",
+        "QUERY_STRING": uri.partition(b"?")[2],
+        "REQUEST_URI": uri,
+    }
 
 
 @dataclasses.dataclass
@@ -74,7 +81,9 @@ class Connection:
     """One connection to a worker: a path, or (host, port)."""
 
     def __init__(self, address, timeout=20):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        family = (
+            socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        )
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         self.socket.connect(address)

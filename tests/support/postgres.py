@@ -31,8 +31,19 @@ class Cluster:
         self.numbers = itertools.count(1)
         self.process = None
         self.make()
-        self.settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder.path}",
-                         "-c", "max_connections=200", "-c", f"port={port}", *itertools.chain(*(("-c", setting) for setting in settings))]
+        self.settings = [
+            "-c",
+            "fsync=off",
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"unix_socket_directories={self.folder.path}",
+            "-c",
+            "max_connections=200",
+            "-c",
+            f"port={port}",
+            *itertools.chain(*(("-c", setting) for setting in settings)),
+        ]
         self.start()
 
     def make(self):
@@ -90,8 +101,20 @@ class Replica(Cluster):
         super().__init__(name="replica")
 
     def make(self):
-        self.run("pg_basebackup", "-D", self.data, "-h", self.primary.folder.path, "-p", self.primary.port, "-U", "owner", "-R",
-                 "--checkpoint=fast", "--no-sync")
+        self.run(
+            "pg_basebackup",
+            "-D",
+            self.data,
+            "-h",
+            self.primary.folder.path,
+            "-p",
+            self.primary.port,
+            "-U",
+            "owner",
+            "-R",
+            "--checkpoint=fast",
+            "--no-sync",
+        )
 
 
 class Database:

@@ -12,7 +12,13 @@ ROOT_TOKEN = "root-0123456789abcdef"
 
 def check(environment, *arguments):
     """Exit code and output of `callstats check`, as the worker's user runs it."""
-    done = subprocess.run([CALLSTATS, "check", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**environment))
+    done = subprocess.run(
+        [CALLSTATS, "check", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        **as_user(**environment),
+    )
     return done.returncode, done.stdout
 
 
