@@ -96,28 +96,33 @@ def test_database_without_the_schema_is_a_503(cluster, start):
     database.drop()
 
 
+def readable(file, content):
+    file.write_bytes(content)
+    file.chmod(0o755)
+
+
 @pytest.mark.parametrize(
-    "fault, words",
+    "replace, words",
     [
-        ("missing", "cannot read the root token file"),
-        ("empty", "is empty"),
-        ("folder", "is not a regular file"),
-        ("white", "is empty"),
-        ("latin1", "cannot read"),
+        (lambda file: None, "cannot read the root token file"),
+        (lambda file: readable(file, b""), "is empty"),
+        (lambda file: file.mkdir(0o755), "is not a regular file"),
+        (lambda file: readable(file, b" \n"), "is empty"),
+        (lambda file: readable(file, b"caf\xe9"), "cannot read"),
     ],
+    ids=["missing", "empty", "a folder", "blanks", "Latin-1"],
 )
-def test_unusable_root_token_file_is_reported(fault, words, replay_database, start):
+def test_unusable_root_token_file_is_reported(replace, words, replay_database, start):
     worker = start(Worker, replay_database.url)
     file = worker.root_token_file
     assert worker.ask("GET", ORGANIZATION_DAY).status == 200
     file.unlink()
-    {"missing": lambda: None, "empty": file.touch, "folder": file.mkdir, "white": lambda: file.write_text(" \n"),
-     "latin1": lambda: file.write_bytes(b"caf\xe9")}[fault]()
-    file.exists() and file.chmod(0o755)
+    replace(file)
     wait_until(lambda: worker.ask("GET", ORGANIZATION_DAY).status == 401, 3)
     assert worker.ask("GET", "/stats/acme/support?token=").status == 401
     assert worker.ask("GET", "/stats/acme/support?token=acme-token").status == 200
     assert worker.text().count(words) == 1, "logged once, not for each request"
-    file.rmdir() if fault == "folder" else file.unlink(missing_ok=True)
+    if file.is_dir():
+        file.rmdir()
     worker.folder.write("root-token", ROOT_TOKEN)
     wait_until(lambda: worker.ask("GET", ORGANIZATION_DAY).status == 200, 3)

@@ -99,6 +99,7 @@ def test_names_are_text(server, browse):
         assert {entry["avg_duration_seconds"] for entry in entries} == {1.5}
 
 
+@pytest.mark.slow
 def test_errors_are_text(server, browse):
     for name in AWKWARD[:2]:
         page = browse(f"{server.url}/stats/acme/{quote(name + name, safe='')}?token={ROOT_TOKEN}")

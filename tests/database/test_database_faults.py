@@ -284,7 +284,7 @@ def test_connection_with_a_verified_certificate_is_encrypted(encrypted, authorit
     ("sslmode=verify-full sslrootcert=system", "certificate verify failed"),
     ("sslmode=verify-full sslrootcert={authority} host=127.0.0.1", "not valid for the name of the host"),
     ("sslmode=disable", "no encryption"),
-], ids=["another authority", "the authorities of the system", "another name", "in the clear"])
+], ids=["another CA", "the CA certificates of the system", "another name", "unencrypted"])
 def test_wrong_certificate_is_refused(options, words, encrypted, authority, start):
     options = options.format(stranger=authority / "stranger.pem", authority=authority / "authority.pem")
     url = encrypted.url.replace("host=localhost ", "") if "host=" in options else encrypted.url

@@ -127,7 +127,6 @@ def test_names_differ_by_case_and_accent(tenants):
 def explain(database, file, *parameters):
     """The plan of a statement of the worker, with its settings."""
     statement = (PROJECT / "src" / "database" / "sql" / file).read_text()
-    statement = re.sub(r"^--.*\n", "", statement, flags=re.M)
     database.query("set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off")
     database.query(f"prepare s as {statement}")
     plan = database.query(f"explain (costs off) execute s ({', '.join(parameters)})")

@@ -13,8 +13,6 @@ from ..support.postgres import Cluster
 from ..support.processes import PROJECT, free_port, wait_until
 from ..support.sample import DATA
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="packages are installed by root")
-
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):

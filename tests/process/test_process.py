@@ -70,17 +70,11 @@ def test_worker_listens_on_a_path(replay_worker, start):
     assert not os.path.exists(worker.socket)
 
 
-def test_stale_socket_is_replaced(replay_worker, start, tmp_path):
-    class AfterACrash(Worker):
-        def __init__(self, url):
-            super().__init__(url, listen=True)
-            self.process.kill(9)
-            self.process.wait()
-            assert os.path.exists(self.socket)
-            from ..support.processes import Process
-            self.process = Process([CALLSTATS, "--listen", self.socket], self.log, **self.environment)
-            wait_until(self.accepts)
-    worker = start(AfterACrash, replay_worker.environment["DATABASE_URL"])
+def test_stale_socket_is_replaced(replay_worker, start):
+    worker = start(Worker, replay_worker.environment["DATABASE_URL"], listen=True)
+    worker.crash()
+    assert os.path.exists(worker.socket)
+    worker.listen()
     assert worker.ask("GET", DAY).body == BILLING
 
 

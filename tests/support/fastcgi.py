@@ -77,29 +77,11 @@ def cgi_response(out):
     return int(headers.pop("status", "0").split()[0]), headers, body
 
 
-class Connection:
-    """One connection to a worker: a path, or (host, port)."""
+class Records:
+    """The records that arrive on a socket."""
 
-    def __init__(self, address, timeout=20):
-        family = (
-            socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        )
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
-        self.socket.connect(address)
-        self.buffer = b""
-
-    def close(self):
-        self.socket.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def send(self, data):
-        self.socket.sendall(data)
+    def __init__(self, connected):
+        self.socket, self.buffer = connected, b""
 
     def read(self, count):
         while len(self.buffer) < count:
@@ -116,6 +98,30 @@ class Connection:
         content = self.read(size)
         self.read(padding)
         return kind, request_id, content
+
+
+class Connection(Records):
+    """One connection to a worker: a path, or (host, port)."""
+
+    def __init__(self, address, timeout=20):
+        family = (
+            socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        )
+        super().__init__(socket.socket(family, socket.SOCK_STREAM))
+        self.socket.settimeout(timeout)
+        self.socket.connect(address)
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
 
     def receive(self, request_id=1):
         """The answer to a request that was sent."""

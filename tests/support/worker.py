@@ -39,6 +39,15 @@ class Worker:
         self.process = Process(command, self.log, before=before, **self.environment)
         wait_until(self.accepts, what="the worker accepts")
 
+    def crash(self):
+        self.process.kill(signal.SIGKILL)
+        self.process.wait()
+
+    def listen(self):
+        """Starts it again on its socket."""
+        self.process = Process([CALLSTATS, "--listen", self.socket], self.log, **self.environment)
+        wait_until(self.accepts, what="the worker accepts")
+
     def accepts(self):
         """Whether it serves."""
         assert self.process.popen.poll() is None, self.text()
