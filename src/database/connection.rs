@@ -297,8 +297,8 @@ enum Which {
 }
 
 impl Which {
-    /// They differ in the number of parameters, but for those of two versions of the schema. So a statement of one of them that meets another one of its name, of
-    /// another client of the same pooler, is an error and never a wrong answer.
+    /// They differ in the number of parameters, but for those of two versions of the schema. So a statement that meets
+    /// another one of its name, prepared by another client of the same pooler, is an error and never a wrong answer.
     fn text(self) -> &'static str {
         match self {
             Self::Scope => SCOPE,
