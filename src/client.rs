@@ -1,4 +1,4 @@
-//! The port to the client at the other end: a stream that can be written to without waiting, and that tells when nobody
+//! The port to the client at the other end: a stream that is written to without waiting, and that reports when nobody
 //! listens any more. [`crate::server`] implements it over FastCGI and CGI.
 
 use std::io::{self, Write};

@@ -85,7 +85,7 @@ export class Records {
         });
     }
 
-    /** A function that tells whether a row belongs to one of the folders (null: all) and to the agent (null: all). */
+    /** A function that returns whether a row belongs to one of the folders (null: all) and to the agent (null: all). */
     #chosen(folders, agent) {
         const wanted = folders && new Set(folders.map(name => this.folders.find(name)));
         const place = agent === null ? null : this.agents.find(agent);

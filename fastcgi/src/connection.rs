@@ -247,7 +247,7 @@ impl Connection {
     }
 
     /// Before the end of a connection whose peer may still be sending: to close it with unread input would make the
-    /// kernel take back the end of the answer.
+    /// kernel drop the end of the answer.
     fn linger(&mut self) {
         while !self.parser.is_stdin_over() {
             match self.next() {

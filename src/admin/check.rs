@@ -435,7 +435,7 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
-/// Whether call_source is a view over tables of ours.
+/// Whether call_source is a view over callstats' own tables.
 fn has_shipped_source(client: &mut Client) -> bool {
     let found = client.query_typed_one(
         "select coalesce(pg_get_viewdef(to_regclass('callstats.call_source'))

@@ -69,7 +69,7 @@ pub struct Connector(Arc<Shared>);
 struct Shared {
     dialler: Dialler,
     password_file: Option<PathBuf>,
-    /// Sets what each session of ours needs, for the session.
+    /// Sets what each session needs.
     for_session: String,
     /// The same for one transaction that only reads, which it starts.
     for_transaction: String,
@@ -122,7 +122,7 @@ impl Connector {
         })
     }
 
-    /// The password that a new connection is opened with, if it is in a file of ours.
+    /// The password that a new connection is opened with, if CALLSTATS_DATABASE_PASSWORD_FILE is set.
     pub fn password(&self) -> Result<Option<String>, DatabaseError> {
         let Some(path) = &self.0.password_file else { return Ok(None) };
         let password = std::fs::read_to_string(path).map_err(|error| {
@@ -243,7 +243,7 @@ fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 
     receiver.recv_timeout(limit).ok()
 }
 
-/// The columns of a select that sets what statements of ours need. Planning costs more than a day's query, and
+/// The columns of a select that sets what the statements need. Planning costs more than a day's query, and
 /// compiling it far more; who set plan_cache_mode did it for a reason. The operator's `options` win over all but the
 /// timeout.
 fn set_config(url: &DatabaseUrl, statement_timeout: Duration, is_local: bool) -> String {
@@ -309,8 +309,8 @@ enum Which {
 }
 
 impl Which {
-    /// They differ in the number of parameters, but for those of two versions of the schema. So a statement of one of them that meets another one of its name, of
-    /// another client of the same pooler, is an error and never a wrong answer.
+    /// They differ in the number of parameters, but for those of two versions of the schema. So a statement that meets
+    /// another one of its name, prepared by another client of the same pooler, is an error and never a wrong answer.
     fn text(self) -> &'static str {
         match self {
             Self::Scope => SCOPE,

@@ -266,7 +266,7 @@ impl Dialler {
         Ok(client)
     }
 
-    /// What the server needs to know at login. Without `options` of ours: poolers refuse them.
+    /// What the server needs to know at login. Without `options` of its own, which poolers refuse.
     fn login(&self, password: Option<&str>) -> Config {
         let url = &self.url;
         let mut config = Config::new();

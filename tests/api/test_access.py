@@ -9,7 +9,6 @@ import urllib.parse
 import pytest
 
 from ..support import fastcgi
-from ..support.processes import PROJECT
 from ..support.webservers import Apache, Nginx
 from ..support.worker import Worker
 
@@ -19,12 +18,13 @@ TOKENS = {name: (name * 8 + "0123456789" * 3)[:32] for name in ("own", "other", 
 
 
 @pytest.fixture
-def world(database):
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
+def tenants(sample_database):
     for name, token in [("acme", TOKENS["old"]), ("acme", TOKENS["own"]), ("Übersee & Söhne", TOKENS["other"]),
                         ("tokenless", TOKENS["revoked"]), ("tokenless", None)]:
-        database.query("update callstats.company set token_sha256 = sha256(%s) where short_name = %s", token, name)
-    return database
+        sample_database.query(
+            "update callstats.company set token_sha256 = sha256(%s) where short_name = %s", token, name
+        )
+    return sample_database
 
 
 # What a client shows -> options of the query, headers, and whose it is: None nobody's, "bad" no way to tell.
@@ -96,8 +96,11 @@ def ask_all(ask, by_web_server):
         uri = f"{path}?{urllib.parse.urlencode([*options, ('daterange', '20260303')])}"
         status, headers, body = ask(method, uri, [("Authorization", header)] if header else [])
         assert status == expected(method, shown, path, by_web_server), (method, shown, path)
-        kept = {name: value for name, value in headers.items() if name not in ("date", "server", "connection", "content-length",
-                                                                               "transfer-encoding", "keep-alive")}
+        kept = {
+            name: value
+            for name, value in headers.items()
+            if name not in ("date", "server", "connection", "content-length", "transfer-encoding", "keep-alive")
+        }
         answers[status, method].add((json.dumps(kept, sort_keys=True), body))
     return answers
 
@@ -146,8 +149,8 @@ def over_apache(worker, start):
 
 
 @pytest.mark.parametrize("way", [over_fastcgi, over_nginx, over_apache])
-def test_token_matrix_over_each_transport(way, world, start):
-    worker = start(Worker, world.url, root_token=ROOT_TOKEN)
+def test_token_matrix_over_each_transport(way, tenants, start):
+    worker = start(Worker, tenants.url, root_token=ROOT_TOKEN)
     ask, server = way(worker, start)
     answers = ask_all(ask, by_web_server=server is not None)
     for status in (401, 403):
@@ -163,7 +166,7 @@ def test_token_matrix_over_each_transport(way, world, start):
 
 
 def tokens_in_logs(text):
-    """A token that a client wrote into the path itself is in the web server's log: what it can leave out is the query."""
+    """A token that a client wrote into the path itself is in the web server's log, which leaves out only the query."""
     lines = [line for line in text.splitlines() if not any(path in line for path in PATHS if tokens_in(path))]
     return tokens_in("\n".join(lines))
 

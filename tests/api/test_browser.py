@@ -10,8 +10,19 @@ from ..support.processes import Folder, as_user
 from ..support.webservers import Nginx
 from ..support.worker import ROOT_TOKEN, Worker
 
-AWKWARD = ["<script>document.title='run'</script>", "<img src=x onerror=\"document.title='run'\">", "</script>", "&lt;", "\u2028",
-           "<!--", "]]>", "<plaintext>", "<svg/onload=document.title='run'>", "'\"`", "&#60;script&#62;"]
+AWKWARD = [
+    "<script>document.title='run'</script>",
+    "<img src=x onerror=\"document.title='run'\">",
+    "</script>",
+    "&lt;",
+    "\u2028",
+    "<!--",
+    "]]>",
+    "<plaintext>",
+    "<svg/onload=document.title='run'>",
+    "'\"`",
+    "&#60;script&#62;",
+]
 
 
 class Page(html.parser.HTMLParser):
@@ -35,9 +46,23 @@ def browse():
     folder = Folder("chromium")
 
     def browse(url):
-        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                   "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-                   f"--user-data-dir={folder / 'profile'}", "--timeout=10000", "--virtual-time-budget=2000", "--dump-dom", url]
+        command = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={folder / 'profile'}",
+            "--timeout=10000",
+            "--virtual-time-budget=2000",
+            "--dump-dom",
+            url,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, **as_user(HOME=str(folder.path)))
         return Page(done.stdout)
     yield browse
@@ -48,7 +73,9 @@ def browse():
 def server(database, start):
     database.query("insert into callstats.company (id, short_name) values (1, 'acme')")
     for number, name in enumerate(AWKWARD, 1):
-        database.query("insert into callstats.organization (id, company_id, short_name) values (%s, 1, %s)", number, name)
+        database.query(
+            "insert into callstats.organization (id, company_id, short_name) values (%s, 1, %s)", number, name
+        )
         for folder, folder_name in enumerate(AWKWARD):
             database.query("insert into callstats.folder (id, organization_id, name) values (%s, %s, %s)",
                            number * 100 + folder, number, folder_name)
@@ -72,6 +99,7 @@ def test_names_are_text(server, browse):
         assert {entry["avg_duration_seconds"] for entry in entries} == {1.5}
 
 
+@pytest.mark.slow
 def test_errors_are_text(server, browse):
     for name in AWKWARD[:2]:
         page = browse(f"{server.url}/stats/acme/{quote(name + name, safe='')}?token={ROOT_TOKEN}")

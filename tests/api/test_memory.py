@@ -27,6 +27,7 @@ def peak(start, database, query, least_bytes):
     return used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["interval=day", "interval=day&format=csv", "interval=month",
                                    "interval=total&format=csv"])
 def test_100_000_agents_of_1_000_bytes_stay_below_64_mb(one_folder, start, query):
@@ -38,6 +39,7 @@ def test_100_000_agents_of_1_000_bytes_stay_below_64_mb(one_folder, start, query
     assert peak(start, one_folder, query, 100_000_000) < LIMIT_KB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["interval=day", "interval=day&format=csv", "interval=week"])
 def test_50_000_folders_of_1_000_bytes_stay_below_64_mb(database, start, query):
     database.query(f"""
@@ -49,6 +51,7 @@ def test_50_000_folders_of_1_000_bytes_stay_below_64_mb(database, start, query):
     assert peak(start, database, query, 50_000_000) < LIMIT_KB
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_days(one_folder, start):
     """A year of the same agents, summed up, costs what a month of them does."""
     one_folder.query("""create view callstats.call_source as

@@ -37,8 +37,9 @@ class World:
         for company in names(self.random, 3):
             self.tokens[company] = name(self.random, 20)
             digest = hashlib.sha256(self.tokens[company].encode()).digest()
-            company_id = database.value("insert into callstats.company (short_name, token_sha256) values (%s, %s) returning id",
-                                        company, digest)
+            company_id = database.value(
+                "insert into callstats.company (short_name, token_sha256) values (%s, %s) returning id", company, digest
+            )
             for organization in names(self.random, 2):
                 self.add_organization(database, company, company_id, organization)
 
@@ -53,19 +54,36 @@ class World:
         today = datetime.datetime.now(zoneinfo.ZoneInfo(zone)).date()
         days = [today + datetime.timedelta(days) for days in range(-3, 3)]
         days += [today.replace(day=1) - datetime.timedelta(days) for days in (1, 2, 40, 365)]
-        days += [datetime.date(2026, 3, 28), datetime.date(2026, 3, 29), datetime.date(2026, 10, 25), datetime.date(2024, 2, 29),
-                 datetime.date(1999, 12, 31), datetime.date(1, 1, 1), datetime.date(9999, 12, 31)]
+        days += [
+            datetime.date(2026, 3, 28),
+            datetime.date(2026, 3, 29),
+            datetime.date(2026, 10, 25),
+            datetime.date(2024, 2, 29),
+            datetime.date(1999, 12, 31),
+            datetime.date(1, 1, 1),
+            datetime.date(9999, 12, 31),
+        ]
         times = [datetime.time(0), datetime.time(23, 59, 59, 999999), datetime.time(2, 30), datetime.time(12)]
         for folder in self.folders[company, organization]:
-            folder_id = database.value("insert into callstats.folder (organization_id, name) values (%s, %s) returning id",
-                                       organization_id, folder)
+            folder_id = database.value(
+                "insert into callstats.folder (organization_id, name) values (%s, %s) returning id",
+                organization_id,
+                folder,
+            )
             for _ in range(self.random.choice([0, 1, 5, 60])):
                 duration = self.random.choice([0, 1, 999, 1000, 86_400_000, 2**31 - 1, self.random.randrange(600_000)])
                 call = Call(company, organization, folder, self.random.choice(agents),
                             datetime.datetime.combine(self.random.choice(days), self.random.choice(times)), duration)
                 self.calls.append(call)
-                database.query("""insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms)
-                    values (%s, %s, %s, %s, %s)""", organization_id, folder_id, call.agent, call.started_at, call.duration_ms)
+                database.query(
+                    """insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms)
+                    values (%s, %s, %s, %s, %s)""",
+                    organization_id,
+                    folder_id,
+                    call.agent,
+                    call.started_at,
+                    call.duration_ms,
+                )
 
     def daterange(self, zone):
         today = datetime.datetime.now(zoneinfo.ZoneInfo(zone)).date()
@@ -75,13 +93,30 @@ class World:
         start, end = (self.random.choice([*near, *near, *far]) for _ in range(2))
         ordered = "-".join(sorted(self.random.choices(near, k=2)))
         return self.random.choice(
-            [None, "", "-", start, f"{start}-", f"-{end}", f"{start}-{end}", f"{start}-{end}", ordered, ordered, ordered, ordered])
+            [
+                None,
+                "",
+                "-",
+                start,
+                f"{start}-",
+                f"-{end}",
+                f"{start}-{end}",
+                f"{start}-{end}",
+                ordered,
+                ordered,
+                ordered,
+                ordered,
+            ]
+        )
 
     def escaped(self, text):
         """Percent-encoded where it must be, and at random elsewhere."""
         return "".join(
-            urllib.parse.quote(letter, safe="") if self.random.random() < 0.5 else urllib.parse.quote(letter, safe="~+:@!$'()*,")
-            for letter in text)
+            urllib.parse.quote(letter, safe="")
+            if self.random.random() < 0.5
+            else urllib.parse.quote(letter, safe="~+:@!$'()*,")
+            for letter in text
+        )
 
     def request(self, open_range):
         (company, organization), zone = self.random.choice(list(self.zones.items()))

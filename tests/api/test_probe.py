@@ -7,11 +7,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.postgres import Cluster
-from ..support.processes import PROJECT
+from ..support.sample import DAY
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx
 from ..support.worker import ROOT_TOKEN, Worker
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 
 
 @pytest.mark.parametrize("server", [Nginx, Apache, ApacheFcgid, ApacheCgid, Lighttpd])
@@ -71,15 +69,14 @@ def test_probe_reports_an_unavailable_database(start):
         cluster.remove()
 
 
-def test_cache_that_can_be_enabled_works(database, start):
+def test_cache_that_can_be_enabled_works(sample_database, start):
     """A wall of dashboards costs one query, and no token sees what another got."""
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
-    worker = start(Worker, database.url)
+    worker = start(Worker, sample_database.url)
     server = start(Nginx, worker.socket)
     server.switch_on_cache()
     billing = server.ask("GET", DAY)
     assert billing[0] == 200
-    database.query("delete from callstats.call")
+    sample_database.query("delete from callstats.call")
     assert server.ask("GET", DAY)[2] == billing[2] != b"[]", "kept"
     assert worker.text().count(" 200 ") == 1
     path = "/stats/acme/support/Billing?daterange=20260303"

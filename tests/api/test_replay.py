@@ -69,8 +69,11 @@ def test_replay_files_pass(way, replay_worker, replay_database, start):
 def test_wrong_expectation_fails(replay_worker, tmp_path):
     """The tool itself: a difference is said, and counts."""
     file = tmp_path / "wrong.replay"
-    file.write_text("# Wrong\n> GET /stats\n< 200\n< Allow: GET\n[]\n\n# Right\n> GET /stats\n< 404\n"
-                    '{"error":"The path is not one of this API.","hint":"Use /stats/COMPANY/ORGANIZATION or /stats/COMPANY/ORGANIZATION/FOLDER."}\n')
+    file.write_text(
+        "# Wrong\n> GET /stats\n< 200\n< Allow: GET\n[]\n\n# Right\n> GET /stats\n< 404\n"
+        '{"error":"The path is not one of this API.",'
+        '"hint":"Use /stats/COMPANY/ORGANIZATION or /stats/COMPANY/ORGANIZATION/FOLDER."}\n'
+    )
     command = [sys.executable, PROJECT / "tests" / "replay" / "replay", f"fcgi:{replay_worker.socket}", file]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1

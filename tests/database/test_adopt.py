@@ -1,7 +1,5 @@
 """Tables that sites have already, adopted in place: answers are those of the oracle, and nothing of ours pins them."""
 import datetime
-import decimal
-import random
 import subprocess
 import zoneinfo
 
@@ -11,7 +9,7 @@ from ..support.oracle import Call, Days, answer
 from ..support.processes import CALLSTATS, PROJECT, as_user
 from ..support.worker import ROOT_TOKEN, Worker, check
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 ZONES = ["Europe/Berlin", "America/New_York", "America/Sao_Paulo", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia"]
 FLAT = "create table public.calls (company text, organization text, folder text, agent text, started {}, seconds {})"
 

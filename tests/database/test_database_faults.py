@@ -1,5 +1,6 @@
 """A database that stops, stalls, refuses and fails: made for real, and what a client sees of it."""
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -14,12 +15,10 @@ import pytest
 
 from ..support import fastcgi
 from ..support.postgres import Cluster
-from ..support.processes import PROJECT, Folder, free_port, wait_until
+from ..support.processes import Folder, free_port, wait_until
+from ..support.sample import ALL_DAYS, BILLING, DATA, DAY
 from ..support.webservers import Nginx
-from ..support.worker import ROOT_TOKEN, Worker
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+from ..support.worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def frail():
 @pytest.fixture
 def frail_database(frail):
     database = frail.database()
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    database.script(DATA)
     return database
 
 
@@ -50,6 +49,7 @@ def many_at_once(worker, count=8):
         return [connection.receive() for connection in connections]
 
 
+@pytest.mark.slow
 def test_requests_end_in_time_while_the_server_is_stopped(frail, frail_database, start):
     worker = start(Worker, frail_database.url)
     seen, over = [], threading.Event()
@@ -118,7 +118,7 @@ def test_connection_that_dies_under_a_request_is_replaced(gated, start):
 def test_waiting_for_a_connection_is_bounded(gated, start):
     worker = start(Worker, gated.url, CALLSTATS_DB_CONNECTIONS="1", CALLSTATS_DB_WAIT_MS="300")
     with asked(worker) as first:
-        wait_until(lambda: gated.query("select 1 from pg_locks where locktype = 'advisory' and not granted"))
+        gated.wait_for_statement()
         began = time.monotonic()
         for method, uri, status in [("GET", "/stats/acme/support", 401), ("POST", DAY, 405), ("GET", "/stats", 404)]:
             assert worker.ask(method, uri).status == status
@@ -143,11 +143,10 @@ def test_statement_timeout_is_a_503(gated, start):
     assert worker.ask("GET", DAY).body == BILLING
 
 
-def test_table_locked_by_a_migration_is_a_503(database, start):
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
-    worker = start(Worker, database.url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
+def test_table_locked_by_a_migration_is_a_503(sample_database, start):
+    worker = start(Worker, sample_database.url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
     assert worker.ask("GET", DAY).body == BILLING
-    with contextlib.closing(database.cluster.connect(database.name)) as migration:
+    with contextlib.closing(sample_database.cluster.connect(sample_database.name)) as migration:
         migration.autocommit = False
         with migration.cursor() as cursor:
             cursor.execute("lock table callstats.call in access exclusive mode")
@@ -157,63 +156,20 @@ def test_table_locked_by_a_migration_is_a_503(database, start):
     assert worker.ask("GET", DAY).body == BILLING
 
 
-@pytest.fixture
-def failing(one_folder):
-    """Rows that end in an error, as a bad sector of a disk does; `after` sets after how many days."""
-    database = one_folder
-    database.query("""
-        create table callstats.fault (after int);
-        insert into callstats.fault values (0);
-        create function callstats.read_day(n int) returns int language plpgsql stable security definer as $$
-        begin
-            if n >= (select after from callstats.fault) then
-                raise exception 'could not read block 7 in file "base/1/2": secret detail' using errcode = 'io_error';
-            end if;
-            return 1000;
-        end $$;
-        create view callstats.call_source as select 1 as organization_id, date '2000-01-01' + n as call_date, 1 as folder_id,
-            null::text as agent_id, 1 as calls, callstats.read_day(n) as duration_ms from generate_series(0, 50000) n;
-        grant select on callstats.call_source to callstats_worker""")
-    database.after = lambda days: database.query("update callstats.fault set after = %s", days)
-    # Rows come one after the other only where nothing sorts them: the statement groups in the order it is given.
-    for option in ("hashagg", "seqscan", "bitmapscan"):  # as the planner decides for a large table
-        database.query(f"alter database {database.name} set enable_{option} = off")
-    return database
-
-
-ALL = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20000101-21001231"
-
-
-def streaming(database):
-    """A table behind the view, with an index in group order, and the failing function on top: rows stream."""
-    database.query("""
-        drop view callstats.call_source;
-        create table callstats.day (organization_id int, call_date date, folder_id int, agent_id text collate "C", n int);
-        insert into callstats.day select 1, date '2000-01-01' + n, 1, null, n from generate_series(0, 50000) n;
-        create index on callstats.day (organization_id, call_date, folder_id, agent_id) include (n);
-        analyze callstats.day;
-        create view callstats.call_source as select organization_id, call_date, folder_id, agent_id, 1 as calls,
-            callstats.read_day(n) as duration_ms from callstats.day;
-        grant select on callstats.call_source to callstats_worker""")
-
-
 def test_failure_before_the_first_byte_is_an_error_response(failing, start):
-    streaming(failing)
-    failing.after(20)
+    failing.fail_after(20)
     worker = start(Worker, failing.url)
-    answer = worker.ask("GET", ALL)
+    answer = worker.ask("GET", ALL_DAYS)
     assert (answer.status, answer.app_status) == (500, 0)
     assert b"secret" not in answer.body and "could not read block 7" in worker.text() and "58030" in worker.text()
-    failing.after(100_000)
-    assert len(json.loads(worker.ask("GET", ALL).body)) > 30_000
+    failing.fail_after(100_000)
+    assert len(json.loads(worker.ask("GET", ALL_DAYS).body)) > 30_000
 
 
 def test_failure_after_the_first_byte_truncates_the_response(failing, start):
-    streaming(failing)
-    failing.after(30_000)
     worker = start(Worker, failing.url)
     with fastcgi.Connection(worker.socket) as connection:
-        connection.send(fastcgi.request(fastcgi.parameters("GET", ALL), keep=True))
+        connection.send(fastcgi.request(fastcgi.parameters("GET", ALL_DAYS), keep=True))
         answer = connection.receive()
         assert answer.status == 200 and answer.app_status is None
         assert connection.is_closed()
@@ -223,9 +179,9 @@ def test_failure_after_the_first_byte_truncates_the_response(failing, start):
     assert "could not read block 7" in worker.text()
     server = start(Nginx, worker.socket)
     with pytest.raises(http.client.IncompleteRead):
-        server.ask("GET", ALL)
-    failing.after(100_000)
-    assert worker.ask("GET", ALL).body.endswith(b"]")
+        server.ask("GET", ALL_DAYS)
+    failing.fail_after(100_000)
+    assert worker.ask("GET", ALL_DAYS).body.endswith(b"]")
 
 
 def is_active(database):
@@ -235,18 +191,17 @@ def is_active(database):
 
 @pytest.mark.parametrize("way", ["FastCGI", "nginx"])
 def test_query_does_not_outlive_its_client(way, failing, start):
-    streaming(failing)
     failing.query("""create or replace function callstats.read_day(n int) returns int language plpgsql stable as
         $$ begin if n > 2000 then perform pg_sleep(0.001); end if; return 1000; end $$""")
     worker = start(Worker, failing.url)
     if way == "nginx":
         server = start(Nginx, worker.socket)
         connection = server.connect()
-        connection.sendall(f"GET {ALL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {ALL_DAYS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     else:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(worker.socket)
-        connection.sendall(fastcgi.request(fastcgi.parameters("GET", ALL)))
+        connection.sendall(fastcgi.request(fastcgi.parameters("GET", ALL_DAYS)))
     assert connection.recv(100)
     assert is_active(failing)
     connection.close()
@@ -267,9 +222,24 @@ def authority():
         subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder.path)
 
     for name in ("authority", "stranger"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
-                "-out", f"{name}.pem")
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
+        openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.pem",
+        )
+    openssl(
+        "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"
+    )
     folder.write("names", "subjectAltName=DNS:localhost\n")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial",
             "-days", "2", "-extfile", "names", "-out", "server.pem")
@@ -279,26 +249,33 @@ def authority():
     folder.remove()
 
 
+@dataclasses.dataclass
+class Encrypted:
+    """A cluster that listens on a port with TLS, and the URL of a database there."""
+    cluster: Cluster
+    url: str
+
+
 @pytest.fixture(scope="module")
 def encrypted(authority):
-    """A cluster that listens on a port and speaks TLS."""
     cluster = Cluster(["listen_addresses=localhost", "ssl=on", f"ssl_cert_file={authority / 'server.pem'}",
                        f"ssl_key_file={authority / 'server.key'}"], port=free_port())
     # Over the network only with TLS.
     (cluster.data / "pg_hba.conf").write_text("local all all trust\nhostssl all all localhost trust\n")
     cluster.execute("select pg_reload_conf()")
     database = cluster.database()
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
-    cluster.tls_url = f"host=localhost port={cluster.port} dbname={database.name} user=callstats_worker"
-    yield cluster
+    database.script(DATA)
+    yield Encrypted(cluster, f"host=localhost port={cluster.port} dbname={database.name} user=callstats_worker")
     cluster.remove()
 
 
 def test_connection_with_a_verified_certificate_is_encrypted(encrypted, authority, start):
-    worker = start(Worker, f"{encrypted.tls_url} sslmode=require sslrootcert={authority / 'authority.pem'}")
+    worker = start(Worker, f"{encrypted.url} sslmode=require sslrootcert={authority / 'authority.pem'}")
     assert worker.ask("GET", DAY).body == BILLING
-    with contextlib.closing(encrypted.connect("postgres")) as connection, connection.cursor() as cursor:
-        cursor.execute("select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'callstats_worker'")
+    with contextlib.closing(encrypted.cluster.connect("postgres")) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'callstats_worker'"
+        )
         assert cursor.fetchone() == (True,)
 
 
@@ -307,17 +284,22 @@ def test_connection_with_a_verified_certificate_is_encrypted(encrypted, authorit
     ("sslmode=verify-full sslrootcert=system", "certificate verify failed"),
     ("sslmode=verify-full sslrootcert={authority} host=127.0.0.1", "not valid for the name of the host"),
     ("sslmode=disable", "no encryption"),
-], ids=["another authority", "the authorities of the system", "another name", "in the clear"])
+], ids=["another CA", "the CA certificates of the system", "another name", "unencrypted"])
 def test_wrong_certificate_is_refused(options, words, encrypted, authority, start):
     options = options.format(stranger=authority / "stranger.pem", authority=authority / "authority.pem")
-    url = encrypted.tls_url.replace("host=localhost ", "") if "host=" in options else encrypted.tls_url
+    url = encrypted.url.replace("host=localhost ", "") if "host=" in options else encrypted.url
     worker = start(Worker, f"{url} {options}")
     assert worker.ask("GET", DAY).status == 503
     wait_until(lambda: words in worker.text())
 
 
 def test_second_host_is_used_while_the_first_is_down(cluster, replay_database, start):
-    worker = start(Worker, replay_database.url.replace("host=", "host=/nowhere,127.0.0.1,").replace("port=5432", f"port=5432,{free_port()},5432"))
+    worker = start(
+        Worker,
+        replay_database.url.replace("host=", "host=/nowhere,127.0.0.1,").replace(
+            "port=5432", f"port=5432,{free_port()},5432"
+        ),
+    )
     assert worker.ask("GET", DAY).body == BILLING
 
 

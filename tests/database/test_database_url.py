@@ -1,36 +1,45 @@
 """DATABASE_URL, option by option, against psql in the same surroundings: the same verdict."""
 
+import dataclasses
 import re
 import subprocess
 
 import pytest
 
-from ..support.postgres import Cluster
+from ..support.postgres import Cluster, Database
 from ..support.processes import CALLSTATS, PROJECT, Folder, as_user, free_port
+from ..support.sample import DATA
 from ..support.worker import ROOT_TOKEN, check
+
+
+@dataclasses.dataclass
+class Server:
+    cluster: Cluster
+    database: Database
+    home: Folder
 
 
 @pytest.fixture(scope="module")
 def server():
     """A port with passwords and a socket without; service and password files in a home folder."""
     cluster = Cluster(["listen_addresses=127.0.0.1,::1"], port=free_port())
-    cluster.db = cluster.database()
-    cluster.db.script(PROJECT / "tests" / "replay" / "data.sql")
+    database = cluster.database()
+    database.script(DATA)
     cluster.execute("set password_encryption = 'scram-sha-256'; alter role callstats_worker password 'p''s x'")
     (cluster.data / "pg_hba.conf").write_text(
         "local all all trust\nhost all owner all trust\nhost all all all scram-sha-256\n"
     )
     cluster.execute("select pg_reload_conf()")
-    cluster.home = home = Folder("home")
+    home = Folder("home")
     home.write("token", ROOT_TOKEN)
     home.write(
         ".pg_service.conf",
-        f"# ours\n[good]\nhost=127.0.0.1\nport={cluster.port}\ndbname={cluster.db.name}\nuser=callstats_worker\n"
+        f"# ours\n[good]\nhost=127.0.0.1\nport={cluster.port}\ndbname={database.name}\nuser=callstats_worker\n"
         "password=p's x\n[bad]\nhost=127.0.0.1\nport=1\n[nested]\nservice=good\n",
     )
     home.write("passwords", f"# x\nelsewhere:*:*:*:no\n127.0.0.1:{cluster.port}:*:callstats_worker:p's x\n")
     home.write("open", "*:*:*:*:p's x\n", 0o644)
-    yield cluster
+    yield Server(cluster, database, home)
     home.remove()
     cluster.remove()
 
@@ -143,9 +152,9 @@ CASES = [
 def accepts(server, url, environment):
     """Whether psql and callstats get in, and what callstats reports."""
     names = {
-        "port": server.port,
-        "db": server.db.name,
-        "socket": server.folder.path,
+        "port": server.cluster.port,
+        "db": server.database.name,
+        "socket": server.cluster.folder.path,
         "home": server.home.path,
         "user": as_user()["user"] or "",
     }

@@ -11,11 +11,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.postgres import Cluster, Replica
-from ..support.processes import CALLSTATS, PROJECT, Folder, as_user, free_port, wait_until
-from ..support.worker import ROOT_TOKEN, Worker, check
-
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+from ..support.processes import CALLSTATS, Folder, as_user, free_port, wait_until
+from ..support.sample import BILLING, DATA, DAY
+from ..support.worker import Worker, check
 
 
 class Silent:
@@ -110,43 +108,45 @@ def logins(cluster):
 
 
 @pytest.fixture
-def own_cluster():
+def own_database():
+    """In a cluster of its own, whose settings the test changes."""
     cluster = Cluster()
-    cluster.database_of_test = cluster.database()
-    cluster.database_of_test.script(PROJECT / "tests" / "replay" / "data.sql")
-    yield cluster
+    database = cluster.database()
+    database.script(DATA)
+    yield database
     cluster.remove()
 
 
-def test_refused_logins_are_retried_with_growing_pauses_and_logged_once(own_cluster, start):
-    (own_cluster.data / "pg_hba.conf").write_text("local all owner trust\nlocal all all scram-sha-256\n")
-    own_cluster.execute("alter role callstats_worker password 'right'; select pg_reload_conf()")
+@pytest.mark.slow
+def test_refused_logins_are_retried_with_growing_pauses_and_logged_once(own_database, start):
+    (own_database.cluster.data / "pg_hba.conf").write_text("local all owner trust\nlocal all all scram-sha-256\n")
+    own_database.cluster.execute("alter role callstats_worker password 'right'; select pg_reload_conf()")
     password = Folder("password")
     path = password.write("password", "wrong\n")
     worker = start(
-        Worker, own_cluster.database_of_test.url, CALLSTATS_DATABASE_PASSWORD_FILE=str(path), CALLSTATS_DB_WAIT_MS="300"
+        Worker, own_database.url, CALLSTATS_DATABASE_PASSWORD_FILE=str(path), CALLSTATS_DB_WAIT_MS="300"
     )
     began = time.monotonic()
     while time.monotonic() - began < 5:
         answer = worker.ask("GET", DAY)
         assert answer.status == 503
     assert "28P01" in worker.text()
-    assert logins(own_cluster) <= 8
+    assert logins(own_database.cluster) <= 8
     assert worker.text().count("; retrying") == 1
     password.write("password", "right\n")
     wait_until(lambda: worker.ask("GET", DAY).status == 200, 2, "another password is tried at once")
     password.remove()
 
 
-def test_no_login_is_attempted_while_good_connections_are_idle(own_cluster, start):
-    own_cluster.execute("alter role callstats_worker connection limit 2")
-    worker = start(Worker, own_cluster.database_of_test.url)
+def test_no_login_is_attempted_while_good_connections_are_idle(own_database, start):
+    own_database.cluster.execute("alter role callstats_worker connection limit 2")
+    worker = start(Worker, own_database.url)
     with concurrent.futures.ThreadPoolExecutor(24) as threads:
         answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(24)))
     assert {answer.status for answer in answers} == {200}
-    before = logins(own_cluster)
+    before = logins(own_database.cluster)
     time.sleep(3)  # nothing is to happen
-    assert logins(own_cluster) - before <= 1
+    assert logins(own_database.cluster) - before <= 1
 
 
 def test_connections_have_a_lifetime(replay_database, start):
@@ -167,7 +167,7 @@ def test_connections_have_a_lifetime(replay_database, start):
 def pair():
     primary = Cluster(["wal_level=replica", "max_wal_senders=4"])
     database = primary.database()
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    database.script(DATA)
     replica = Replica(primary)
     with contextlib.closing(replica.connect("postgres")):
         yield primary, replica, database
@@ -208,7 +208,7 @@ def test_keepalives_of_the_operator_win(options, timer, start):
     cluster = Cluster(["listen_addresses=127.0.0.1"], port=free_port())
     try:
         database = cluster.database()
-        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        database.script(DATA)
         worker = start(
             Worker, f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker {options}"
         )

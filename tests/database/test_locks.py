@@ -67,8 +67,17 @@ def test_rollup_script_beside_writers_aborts_no_transaction(a_thousand_calls):
 
 def test_every_script_beside_writers_aborts_no_transaction(a_thousand_calls):
     with Writers(a_thousand_calls) as writers:
-        for name in ("schema", "rollup", "rollup-remove", "rollup", "partitions", "partitions", "rollup-remove", "rollup",
-                     "schema"):
+        for name in (
+            "schema",
+            "rollup",
+            "rollup-remove",
+            "rollup",
+            "partitions",
+            "partitions",
+            "rollup-remove",
+            "rollup",
+            "schema",
+        ):
             a_thousand_calls.script(DEPLOY / f"{name}.sql")
         a_thousand_calls.query("select callstats.create_month_partitions(9)")
         a_thousand_calls.query("call callstats.compact()")
@@ -78,7 +87,10 @@ def test_every_script_beside_writers_aborts_no_transaction(a_thousand_calls):
 
 def test_partitions_are_attached_without_blocking_a_long_transaction(a_thousand_calls):
     a_thousand_calls.script(DEPLOY / "partitions.sql")
-    with contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as writer, writer.cursor() as cursor:
+    with (
+        contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as writer,
+        writer.cursor() as cursor,
+    ):
         writer.autocommit = False
         cursor.execute(INSERT + torture.row(random.Random(1)))
         a_thousand_calls.query("select callstats.create_month_partitions(5)")  # returns while that one is open
@@ -120,7 +132,10 @@ def test_truncating_while_merging_leaves_no_sums(truncated, kept_since, a_thousa
         select 1, 1, n::text, timestamp '2026-03-01' + n * interval '1 minute', n from generate_series(1, 6000) n""")
 
     def compact():
-        with contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as merging, merging.cursor() as cursor:
+        with (
+            contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as merging,
+            merging.cursor() as cursor,
+        ):
             cursor.execute("call callstats.compact(50)")
 
     thread = threading.Thread(target=compact)
@@ -171,18 +186,26 @@ def test_concurrent_first_installations_succeed(cluster):
 
 
 ACTIONS = {
-    "schema": DEPLOY / "schema.sql", "rollup": DEPLOY / "rollup.sql", "rollup-remove": DEPLOY / "rollup-remove.sql",
+    "schema": DEPLOY / "schema.sql",
+    "rollup": DEPLOY / "rollup.sql",
+    "rollup-remove": DEPLOY / "rollup-remove.sql",
     "partitions": DEPLOY / "partitions.sql",
     "make_months": "select callstats.make_months(6)",
     "detach_before": "select callstats.detach_before((select min(ends) from callstats.month_partitions()))",
     "compact": "call callstats.compact(3)",
     "truncate": "truncate callstats.call_2027_01",
-    "load": INSERT + "(1, 1, 'l', '2026-03-05', 5), (1, 1, 'l', '2027-01-05', 6); " + INSERT + "(1, 2, 'm', '2027-01-06', 7)",
+    "load": INSERT
+    + "(1, 1, 'l', '2026-03-05', 5), (1, 1, 'l', '2027-01-05', 6); "
+    + INSERT
+    + "(1, 2, 'm', '2027-01-06', 7)",
 }
 # What one of a pair may legitimately say to the other; it changed nothing then.
 EXPECTED = (
-            "are only in the rollup", "callstats.compact(integer) does not exist", 'relation "callstats.call_daily" does not exist',
-            'no partition of relation "call" found for row')
+    "are only in the rollup",
+    "callstats.compact(integer) does not exist",
+    'relation "callstats.call_daily" does not exist',
+    'no partition of relation "call" found for row',
+)
 CALLS_AND_DETACHED = """
     select coalesce(sum(calls), 0), coalesce(sum(duration_ms), 0) from (
         select count(*) as calls, sum(duration_ms) as duration_ms from callstats.call
@@ -220,13 +243,26 @@ def test_concurrent_pairs_keep_sums_exact(pair, cluster, partitioned):
         both = threading.Thread(target=lambda: results.extend(at_once(database, *(ACTIONS[name] for name in pair))))
         both.start()
         with contextlib.suppress(TimeoutError):  # those that such locks do not hold up are over by then
-            wait_until(lambda: results or len(database.query(
-                "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")) == 2, 0.4)
+            wait_until(
+                lambda: (
+                    results
+                    or len(
+                        database.query(
+                            "select 1 from pg_stat_activity "
+                            "where datname = current_database() and wait_event_type = 'Lock'"
+                        )
+                    )
+                    == 2
+                ),
+                0.4,
+            )
         blocker.commit()
         both.join()
     for name, (code, output) in zip(pair, results):
         assert code == 0 or any(text in output for text in EXPECTED), f"{name}: {output}"
-    assert database.query("select sum(calls), sum(duration_ms) from callstats.call_source") == database.query(CALLS_AND_DETACHED)
+    assert database.query("select sum(calls), sum(duration_ms) from callstats.call_source") == database.query(
+        CALLS_AND_DETACHED
+    )
     if "detach_before" not in pair:
         assert database.query(torture.DIFFERENCES) == []
     database.drop()

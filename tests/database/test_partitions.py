@@ -36,17 +36,31 @@ def test_conversion_under_a_worker_keeps_answers(with_rollup, a_thousand_calls, 
     # What the database keeps right it still keeps right, in a month to come as well.
     last = a_thousand_calls.value("select ends - 10 from callstats.month_partitions() order by ends desc limit 1")
     for day in ("2026-03-05", last):
-        assert a_thousand_calls.query("""insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms)
-            values (1, 1, '', %s, 1000) returning call_date = started_at::date, agent_id""", day) == [(True, None)]
+        assert a_thousand_calls.query(
+            """insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms)
+            values (1, 1, '', %s, 1000) returning call_date = started_at::date, agent_id""",
+            day,
+        ) == [(True, None)]
     with pytest.raises(psycopg2.errors.CheckViolation, match="no partition"):
-        a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, '2099-01-01', 1)")
+        a_thousand_calls.query(
+            "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) "
+            "values (1, 1, '2099-01-01', 1)"
+        )
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
-        a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 7, %s, 1)", last)
+        a_thousand_calls.query(
+            "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 7, %s, 1)",
+            last,
+        )
     with pytest.raises(psycopg2.errors.CheckViolation):
-        a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, -1)", last)
+        a_thousand_calls.query(
+            "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, -1)",
+            last,
+        )
     a_thousand_calls.query("update callstats.call set started_at = %s where id = 1", last)  # into another partition
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
-    assert len(set(a_thousand_calls.query("select id from callstats.call"))) == a_thousand_calls.value("select count(*) from callstats.call")
+    assert len(set(a_thousand_calls.query("select id from callstats.call"))) == a_thousand_calls.value(
+        "select count(*) from callstats.call"
+    )
     assert worker.ask("GET", ALL).status == 200 and worker.ask("GET", ALL).body != before
     a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
     assert re.search(r"^ok     partitions       exist until 20\d\d-\d\d-01$", checked(worker, 0), re.M)
@@ -62,7 +76,9 @@ def test_sums_outlive_their_calls(a_thousand_calls, start):
     a_thousand_calls.script(ROLLUP)
     a_thousand_calls.script(PARTITIONS)
     last = a_thousand_calls.value("select ends - 10 from callstats.month_partitions() order by ends desc limit 1")
-    a_thousand_calls.query("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, 1)", last)
+    a_thousand_calls.query(
+        "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) values (1, 1, %s, 1)", last
+    )
     worker = start(Worker, a_thousand_calls.url)
     before = worker.ask("GET", ALL).body
     ends = a_thousand_calls.value("select min(ends) from callstats.month_partitions()")
@@ -83,14 +99,23 @@ def test_writes_to_a_partition_keep_sums(order, a_thousand_calls):
     for script in order:
         a_thousand_calls.script(script)
     a_thousand_calls.query("select callstats.make_months(5)")
-    last, ends = a_thousand_calls.query("select name::text, ends from callstats.month_partitions() order by ends desc limit 1")[0]
-    day = ends - datetime.timedelta(10)
-    for month, day in (("callstats.call_before", datetime.date(2026, 3, 5)), (last, day)):
-        a_thousand_calls.copy(f"{month} (organization_id, folder_id, agent_id, started_at, duration_ms)", [f"1\t1\tx\t{day}\t{n}\n" for n in range(99)])
+    last, ends = a_thousand_calls.query(
+        "select name::text, ends from callstats.month_partitions() order by ends desc limit 1"
+    )[0]
+    for month, day in (("callstats.call_before", datetime.date(2026, 3, 5)), (last, ends - datetime.timedelta(10))):
+        a_thousand_calls.copy(
+            f"{month} (organization_id, folder_id, agent_id, started_at, duration_ms)",
+            [f"1\t1\tx\t{day}\t{n}\n" for n in range(99)],
+        )
         a_thousand_calls.query(f"update {month} set duration_ms = duration_ms + 1, agent_id = 'y' where id % 2 = 0")
         a_thousand_calls.query(f"delete from {month} where id % 7 = 0")
         assert a_thousand_calls.query(torture.DIFFERENCES) == []
-        assert a_thousand_calls.value("select sum(calls) from callstats.call_source where call_date = %s and agent_id in ('x', 'y')", day) > 80
+        assert (
+            a_thousand_calls.value(
+                "select sum(calls) from callstats.call_source where call_date = %s and agent_id in ('x', 'y')", day
+            )
+            > 80
+        )
     a_thousand_calls.query(f"truncate {last}")
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
     assert a_thousand_calls.value("select sum(calls) from callstats.call_source") > 900

@@ -15,10 +15,9 @@ import pytest
 from ..support import fastcgi
 from ..support.pgbouncer import PgBouncer
 from ..support.processes import CALLSTATS, as_user, wait_until
+from ..support.sample import BILLING, DAY
 from ..support.worker import ROOT_TOKEN, Worker, check
 
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 MODES = ["session", "transaction"]
 
 
@@ -50,7 +49,7 @@ def test_answers_come_through_a_pooler(mode, replay_database, start):
     for url in (pooler.url, pooler.tcp_url):
         worker = start(Worker, url)
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
-            answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(200)))
+            answers = list(threads.map(lambda _, worker=worker: worker.ask("GET", DAY), range(200)))
         assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}, worker.text()
         assert cgi(url, worker.folder)[:2] == (200, BILLING)
 

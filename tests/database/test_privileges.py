@@ -17,8 +17,8 @@ OF_THE_WORKER = {"month_partitions", "partition_bounds", "time_zone_problem"}
 # have the search path that the others set.
 INLINED = {"calls_between", "adopted_name"}
 
-# Operators, functions and tables that win over those of pg_catalog and callstats if they are looked up by name. Whatever
-# is called notes who called it.
+# Operators, functions and tables that win over those of pg_catalog and callstats if they are looked up by name. Each
+# notes who called it.
 TRAPS = """
     create table public.sprung (who name, what text);
     grant insert on public.sprung to public;
@@ -29,8 +29,9 @@ TRAPS = """
     end $$;
     do $do$
     declare
-        types text[][] := '{{numeric,int},{numeric,bigint},{int,bigint},{bigint,int},{date,text},{text,text},{name,text},
-            {oid,oid},{"char","char"},{regclass,regclass},{date,date},{text,name},{name,name},{oid,regclass},{regclass,oid}}';
+        types text[][] := '{{numeric,int},{numeric,bigint},{int,bigint},{bigint,int},{date,text},{text,text},
+            {name,text},{oid,oid},{"char","char"},{regclass,regclass},{date,date},{text,name},{name,name},
+            {oid,regclass},{regclass,oid}}';
         l text; r text; op text; n int := 0;
     begin
         for i in 1..array_length(types, 1) loop
@@ -128,7 +129,9 @@ def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
             duration_ms int)""")
         for function in sorted(DEFINERS | {"complete_call", "check_time_zone"}):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-                cursor.execute(f"create trigger f after truncate on t for each statement execute function callstats.{function}()")
+                cursor.execute(
+                    f"create trigger f after truncate on t for each statement execute function callstats.{function}()"
+                )
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             cursor.execute("call callstats.compact()")
         for call in ("retry_on_lock('select 1')", "install_rollup_triggers('t')", "give_to_owner()"):
@@ -139,9 +142,11 @@ def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
     with logged_in(roles, attacker) as cursor:
         cursor.execute("""create temp table t (organization_id int, call_date date, folder_id int, agent_id text,
             duration_ms int); insert into t values (1, '2026-03-01', 1, null, 1)""")
-        for event, transition, statement in (("insert", "referencing new table as added", "insert into t select * from t"),
-                                             ("delete", "referencing old table as removed", "delete from t"),
-                                             ("truncate", "", "truncate t")):
+        for event, transition, statement in (
+            ("insert", "referencing new table as added", "insert into t select * from t"),
+            ("delete", "referencing old table as removed", "delete from t"),
+            ("truncate", "", "truncate t"),
+        ):
             cursor.execute(f"create trigger f_{event} after {event} on t {transition} "
                            "for each statement execute function callstats.roll_up()")
             with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="for callstats.call and its partitions"):

@@ -28,7 +28,9 @@ def test_rollup_is_installed_and_removed_under_a_running_worker(a_thousand_calls
         assert a_thousand_calls.query(torture.DIFFERENCES) == []
     assert "call_daily" in a_thousand_calls.value("select pg_get_viewdef('callstats.call_source'::regclass)")
     a_thousand_calls.query("delete from callstats.call where id % 3 = 0")
-    a_thousand_calls.query("update callstats.call set started_at = started_at - interval '1 day', duration_ms = 1 where id % 5 = 0")
+    a_thousand_calls.query(
+        "update callstats.call set started_at = started_at - interval '1 day', duration_ms = 1 where id % 5 = 0"
+    )
     a_thousand_calls.query("call callstats.compact()")
     changed = answers(worker)
     assert changed != before and a_thousand_calls.query(torture.DIFFERENCES) == []
@@ -43,12 +45,19 @@ def test_rollup_is_installed_and_removed_under_a_running_worker(a_thousand_calls
 
 def test_installing_waits_for_a_long_answer(a_thousand_calls):
     """And lets others through meanwhile."""
-    with contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as reader, reader.cursor() as cursor:
+    with (
+        contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name)) as reader,
+        reader.cursor() as cursor,
+    ):
         reader.autocommit = False
         cursor.execute("select * from callstats.call_source limit 1")
         install = threading.Thread(target=a_thousand_calls.script, args=(ROLLUP,))
         install.start()
-        wait_until(lambda: a_thousand_calls.query("select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'drop view'"))
+        wait_until(
+            lambda: a_thousand_calls.query(
+                "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'drop view'"
+            )
+        )
         assert len(a_thousand_calls.query("select * from callstats.call_source limit 1")) == 1
         assert install.is_alive()
         reader.rollback()
@@ -63,16 +72,23 @@ def test_compaction_leaves_one_row_for_each_group(a_thousand_calls):
     a_thousand_calls.query("delete from callstats.call where folder_id = 2")
     a_thousand_calls.query("call callstats.compact(7)")
     assert a_thousand_calls.query("select 1 from callstats.call_daily where is_delta") == []
-    assert a_thousand_calls.query("select count(*) from callstats.call_daily group by organization_id, call_date, folder_id, agent_id "
-                        "having count(*) > 1") == []
+    assert (
+        a_thousand_calls.query(
+            "select count(*) from callstats.call_daily group by organization_id, call_date, folder_id, agent_id "
+            "having count(*) > 1"
+        )
+        == []
+    )
     assert a_thousand_calls.query("select 1 from callstats.call_daily where folder_id = 2") == []
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
 
 
 def test_missed_sums_are_corrected(a_thousand_calls):
     a_thousand_calls.script(ROLLUP)
-    a_thousand_calls.query("alter table callstats.call disable trigger user; delete from callstats.call where id % 2 = 0; "
-                 "alter table callstats.call enable trigger user")
+    a_thousand_calls.query(
+        "alter table callstats.call disable trigger user; delete from callstats.call where id % 2 = 0; "
+        "alter table callstats.call enable trigger user"
+    )
     assert a_thousand_calls.query(torture.DIFFERENCES) != []
     a_thousand_calls.script(ROLLUP)
     assert a_thousand_calls.query(torture.DIFFERENCES) == []
@@ -85,6 +101,7 @@ def test_truncate_clears_the_sums(a_thousand_calls, start):
     assert set(answers(worker)) == {b"[]"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepare", [lambda database: {}, torture.in_months], ids=["one table", "months"])
 def test_torture_finds_no_difference(prepare, a_thousand_calls):
     """Five minutes of it: tests/bench/torture 300, and with --months."""
@@ -100,6 +117,7 @@ def test_torture_finds_no_difference(prepare, a_thousand_calls):
     assert tortured.counts["comparisons"] > 20 and tortured.counts["compactions"] > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("long", [1, 2.5])
 def test_installing_under_writes_blocks_no_writer_for_long(long, a_thousand_calls):
     """Writers that go on, one of them in long transactions; how long the longest single insert took."""
@@ -112,8 +130,10 @@ def test_installing_under_writes_blocks_no_writer_for_long(long, a_thousand_call
         with connection.cursor() as cursor:
             while not over.is_set():
                 began = time.monotonic()
-                cursor.execute("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
-                               + torture.row(choice))
+                cursor.execute(
+                    "insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
+                    + torture.row(choice)
+                )
                 worst = max(worst, time.monotonic() - began)
                 over.wait(hold)
                 connection.commit()

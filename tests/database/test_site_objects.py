@@ -21,16 +21,22 @@ def state(database):
         from pg_class where relnamespace = 'callstats'::regnamespace
         union all select oid::regprocedure::text, 'f', prosrc, proacl::text from pg_proc
         where pronamespace = 'callstats'::regnamespace
-        union all select tgname || tgrelid::regclass, 't', '', '' from pg_trigger where not tgisinternal order by 1, 2""")
+        union all select tgname || tgrelid::regclass, 't', '', '' from pg_trigger where not tgisinternal
+        order by 1, 2""")
 
 
-@pytest.mark.parametrize("definition", [
-    OWN_VIEW.format("where duration_ms > 0"), OWN_VIEW.format("union all select 1, '2026-03-03', 1, 'x', 1, 1"),
-    """drop view callstats.call_source; create view callstats.call_source(organization_id, call_date, folder_id, agent_id,
-       calls, duration_ms) as values (1, date '2026-03-03', 1, 'a'::text, 3, 3000)""",
-    """drop view callstats.call_source; create materialized view callstats.call_source as
-       select organization_id, call_date, folder_id, agent_id, 1 as calls, duration_ms from callstats.call"""],
-    ids=["filter", "union", "values", "materialized"])
+@pytest.mark.parametrize(
+    "definition",
+    [
+        OWN_VIEW.format("where duration_ms > 0"),
+        OWN_VIEW.format("union all select 1, '2026-03-03', 1, 'x', 1, 1"),
+        """drop view callstats.call_source; create view callstats.call_source(organization_id, call_date, folder_id,
+       agent_id, calls, duration_ms) as values (1, date '2026-03-03', 1, 'a'::text, 3, 3000)""",
+        """drop view callstats.call_source; create materialized view callstats.call_source as
+       select organization_id, call_date, folder_id, agent_id, 1 as calls, duration_ms from callstats.call""",
+    ],
+    ids=["filter", "union", "values", "materialized"],
+)
 @pytest.mark.parametrize("script", ["rollup", "rollup-remove", "shards"])
 def test_call_source_of_a_site_is_not_replaced(script, definition, a_thousand_calls):
     if script == "rollup-remove":
@@ -53,7 +59,8 @@ def reporter(cluster, database):
 def test_privileges_on_call_source_outlive_its_replacement(a_thousand_calls, reporter):
     a_thousand_calls.query("""grant select on callstats.call_source to reporter with grant option;
         grant select (calls) on callstats.call_source to public; comment on view callstats.call_source is 'ours'""")
-    privileges = """select (select array_agg(distinct a::text order by a::text) from unnest(relacl) a), obj_description(oid),
+    privileges = """select (select array_agg(distinct a::text order by a::text) from unnest(relacl) a),
+        obj_description(oid),
         (select attacl::text from pg_attribute where attrelid = c.oid and attname = 'calls')
         from pg_class c where oid = 'callstats.call_source'::regclass"""
     before = a_thousand_calls.query(privileges)
@@ -96,10 +103,20 @@ def test_table_is_converted_with_all_that_it_had(a_thousand_calls, reporter):
         (select attacl::text from pg_attribute where attrelid = c.oid and attname = 'duration_ms'),
         (select attstattarget from pg_attribute where attrelid = c.oid and attname = 'agent_id')
         from pg_class c where oid = 'callstats.call'::regclass""")[0]
-    assert "reporter=ar/" in kept[0] and kept[1:3] == ("the calls", "f") and "callstats_worker=w*/" in kept[3] and kept[4] == 777
+    assert (
+        "reporter=ar/" in kept[0]
+        and kept[1:3] == ("the calls", "f")
+        and "callstats_worker=w*/" in kept[3]
+        and kept[4] == 777
+    )
     assert a_thousand_calls.query("""select distinct relreplident, reloptions from pg_class
-        where oid in (select name from callstats.month_partitions())""") == [("f", ["autovacuum_vacuum_scale_factor=0.01"])]
-    assert a_thousand_calls.value("select count(*) from pg_inherits where inhparent = 'callstats.note_index'::regclass") == 4
+        where oid in (select name from callstats.month_partitions())""") == [
+        ("f", ["autovacuum_vacuum_scale_factor=0.01"])
+    ]
+    assert (
+        a_thousand_calls.value("select count(*) from pg_inherits where inhparent = 'callstats.note_index'::regclass")
+        == 4
+    )
     with contextlib.closing(a_thousand_calls.cluster.connect(a_thousand_calls.name, "reporter")) as connection:
         with connection.cursor() as cursor:
             insert = """insert into callstats.call (organization_id, folder_id, started_at, duration_ms, note)
@@ -161,7 +178,8 @@ def test_first_version_is_upgraded_whole(cluster):
     database.query("update callstats.raw_calls set since = null")
     assert database.value("select calls_kept_since from callstats.rollup_state") is None
     assert database.value("select pg_get_viewdef('callstats.call_source'::regclass)").count("integer") == 0
-    insert = "insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values (1, 1, %s, %s, 1)"
+    insert = ("insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) "
+              "values (1, 1, %s, %s, 1)")
     database.query(insert, "y", "2026-03-09")
     with pytest.raises(psycopg2.errors.CheckViolation, match="control_character"):
         database.query(insert, "y\x1f", "2026-03-09")
@@ -186,21 +204,33 @@ def test_logical_replication_of_calls_sums_and_partitions():
             select 1, 1, n::text, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 500) n""")
         publisher.query("create publication everything for all tables")
         subscriber.query("truncate callstats.rollup_state, callstats.schema_version")
-        subscriber.query("create subscription here connection 'host={} dbname={} user=owner' publication everything".format(
-            publisher.cluster.folder.path, publisher.name))
+        subscriber.query(
+            f"create subscription here connection 'host={publisher.cluster.folder.path} dbname={publisher.name} "
+            "user=owner' publication everything"
+        )
         sums = "select call_date::text, agent_id, sum(calls), sum(duration_ms) from callstats.call_source " \
                "group by 1, 2 having sum(calls) <> 0 order by 1, 2"
 
         def assert_same():
-            wait_until(lambda: subscriber.query(sums) == publisher.query(sums) and subscriber.query(
-                "select * from callstats.call order by id") == publisher.query("select * from callstats.call order by id"), 30)
+            wait_until(
+                lambda: (
+                    subscriber.query(sums) == publisher.query(sums)
+                    and subscriber.query("select * from callstats.call order by id")
+                    == publisher.query("select * from callstats.call order by id")
+                ),
+                30,
+            )
             assert subscriber.query(torture.DIFFERENCES) == []
 
         assert_same()
-        for statement in ("update callstats.call set duration_ms = 5 where id % 3 = 0", "call callstats.compact()",
-                          "delete from callstats.call where id % 5 = 0", "call callstats.compact()",
-                          "update callstats.call set started_at = date_trunc('month', now()) + interval '40 days' where id % 7 = 0",
-                          "truncate callstats.call_before"):
+        for statement in (
+            "update callstats.call set duration_ms = 5 where id % 3 = 0",
+            "call callstats.compact()",
+            "delete from callstats.call where id % 5 = 0",
+            "call callstats.compact()",
+            "update callstats.call set started_at = date_trunc('month', now()) + interval '40 days' where id % 7 = 0",
+            "truncate callstats.call_before",
+        ):
             publisher.query(statement)
             assert_same()
         assert publisher.value("select count(*) from callstats.call") > 0

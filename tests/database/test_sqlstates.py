@@ -6,17 +6,14 @@ import urllib.parse
 
 import pytest
 
-from ..support.processes import PROJECT
-from ..support.worker import ROOT_TOKEN, Worker
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
+from ..support.sample import BILLING, DAY
+from ..support.worker import Worker
 
 
 @pytest.mark.parametrize("setting, since", [("lock_timeout", 130000), ("transaction_timeout", 170000)])
-def test_each_timeout_of_the_server_is_reported_as_one(setting, since, database, start):
+def test_each_timeout_of_the_server_is_reported_as_one(setting, since, sample_database, start):
     """A table that a migration has locked. The older servers lack the newer setting: there it is not set."""
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
+    database = sample_database
     if database.connection.server_version >= since:
         database.query(f"alter role callstats_worker in database {database.name} set {setting} = '300ms'")
     worker = start(Worker, database.url, CALLSTATS_STATEMENT_TIMEOUT_MS="2000")

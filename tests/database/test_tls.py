@@ -1,14 +1,14 @@
 """sslmode and certificates as libpq has them: what psql accepts is accepted, what it refuses is refused."""
 
+import dataclasses
 import subprocess
 
 import pytest
 
 from ..support.postgres import Cluster
-from ..support.processes import PROJECT, Folder, as_user, free_port
+from ..support.processes import Folder, as_user, free_port
+from ..support.sample import DATA, DAY
 from ..support.worker import ROOT_TOKEN, Worker, check
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 
 
 class Certificates:
@@ -164,6 +164,12 @@ def certificates():
     certificates.folder.remove()
 
 
+@dataclasses.dataclass
+class Server:
+    cluster: Cluster
+    url: str
+
+
 @pytest.fixture(scope="module")
 def server(certificates):
     """Speaks TLS with any of the certificates, and plainly too."""
@@ -178,21 +184,20 @@ def server(certificates):
         port=free_port(),
     )
     database = cluster.database()
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
-    cluster.url = f"port={cluster.port} dbname={database.name} user=callstats_worker"
-    yield cluster
+    database.script(DATA)
+    yield Server(cluster, f"port={cluster.port} dbname={database.name} user=callstats_worker")
     cluster.remove()
 
 
 def present(server, certificates, name, rules="host all all localhost trust"):
     """The server restarts with another certificate."""
-    server.stop()
+    server.cluster.stop()
     wanted = [f"ssl_cert_file={certificates / f'{name}.crt'}", f"ssl_key_file={certificates / f'{name}.key'}"]
-    kept = [word for word in server.settings if not word.startswith(("ssl_cert_file=", "ssl_key_file="))]
+    kept = [word for word in server.cluster.settings if not word.startswith(("ssl_cert_file=", "ssl_key_file="))]
     kept = [word for at, word in enumerate(kept) if word != "-c" or (at + 1 < len(kept) and kept[at + 1] != "-c")]
-    server.settings = [*kept, *(word for setting in wanted for word in ("-c", setting))]
-    (server.data / "pg_hba.conf").write_text(f"local all all trust\n{rules}\n")
-    server.start()
+    server.cluster.settings = [*kept, *(word for setting in wanted for word in ("-c", setting))]
+    (server.cluster.data / "pg_hba.conf").write_text(f"local all all trust\n{rules}\n")
+    server.cluster.start()
 
 
 def psql(url, **environment):
@@ -253,7 +258,7 @@ def test_every_sslmode_ends_as_in_psql(rules, server, certificates):
             f" sslrootcert={certificates / 'snakeoil.crt'}",
             f" sslrootcert={certificates / 'nowhere.crt'}",
         ):
-            for host in ("localhost", server.folder.path):
+            for host in ("localhost", server.cluster.folder.path):
                 url = f"host={host} {server.url} sslmode={mode}{root}"
                 found, text = callstats(url, certificates.folder)
                 assert found == psql(url), f"{url}\n{text}"
@@ -301,7 +306,7 @@ def test_replaced_root_certificate_applies_to_new_connections(server, certificat
 
 def test_scram_is_bound_to_the_channel(server, certificates):
     present(server, certificates, "signed", "host all all localhost scram-sha-256")
-    server.execute("set password_encryption = 'scram-sha-256'; alter role callstats_worker password 'p'")
+    server.cluster.execute("set password_encryption = 'scram-sha-256'; alter role callstats_worker password 'p'")
     for options in (
         "password=p channel_binding=require",
         "password=p channel_binding=require sslmode=disable",

@@ -24,7 +24,7 @@ def one_organization(database):
 
 def test_every_accepted_time_zone_agrees_with_a_second_source(one_organization):
     """Each name that PostgreSQL lists, at moments from 1970 to 2037, against Python's own reading of IANA's data."""
-    moments = [datetime.datetime(1970, 1, 1, 0, 30, tzinfo=datetime.timezone.utc) + datetime.timedelta(days=29 * n)
+    moments = [datetime.datetime(1970, 1, 1, 0, 30, tzinfo=datetime.UTC) + datetime.timedelta(days=29 * n)
                for n in range(68 * 365 // 29)]
     # The names of organizations are not looked up in files, once for each of 1,000 names.
     one_organization.query("""alter table callstats.organization disable trigger organization_time_zone;
@@ -43,8 +43,11 @@ def test_every_accepted_time_zone_agrees_with_a_second_source(one_organization):
     differing = set()
     for name in accepted:
         zone = zoneinfo.ZoneInfo(name)
-        found = one_organization.query("select array(select (at at time zone %s)::timestamp from unnest(%s) with ordinality "
-                                       "m(at, n) order by n)", name, moments)[0][0]
+        found = one_organization.query(
+            "select array(select (at at time zone %s)::timestamp from unnest(%s) with ordinality m(at, n) order by n)",
+            name,
+            moments,
+        )[0][0]
         if found != [moment.astimezone(zone).replace(tzinfo=None) for moment in moments]:
             differing.add(name)
     assert differing == set()
@@ -53,8 +56,16 @@ def test_every_accepted_time_zone_agrees_with_a_second_source(one_organization):
         assert len({moment.astimezone(zoneinfo.ZoneInfo(name)).utcoffset() for moment in moments}) > 1, name
 
 
-@pytest.mark.parametrize("zone, hint", [("CET", "Europe/Brussels"), ("MET", "Europe/Brussels"), ("EET", "Europe/Athens"),
-                                        ("WET", "Europe/Lisbon"), ("localtime", "Europe/Berlin")])
+@pytest.mark.parametrize(
+    "zone, hint",
+    [
+        ("CET", "Europe/Brussels"),
+        ("MET", "Europe/Brussels"),
+        ("EET", "Europe/Athens"),
+        ("WET", "Europe/Lisbon"),
+        ("localtime", "Europe/Berlin"),
+    ],
+)
 def test_time_zone_without_summer_time_is_refused_with_a_hint(zone, hint, one_organization):
     # Also if an older organization has it.
     one_organization.query("""alter table callstats.organization disable trigger organization_time_zone;
@@ -103,8 +114,8 @@ def test_letters_of_other_encodings_are_not_refused(encoding, cluster):
 
 VIEW = """drop view callstats.call_source;
     create view callstats.call_source (organization_id, call_date, folder_id, agent_id, calls, duration_ms) as
-    select 1, date '2026-03-03', folder_id::{folder}, agent_id, calls::{calls}, duration_ms::{duration} from (values {rows})
-    v (folder_id, agent_id, calls, duration_ms);
+    select 1, date '2026-03-03', folder_id::{folder}, agent_id, calls::{calls}, duration_ms::{duration}
+    from (values {rows}) v (folder_id, agent_id, calls, duration_ms);
     grant select on callstats.call_source to callstats_worker"""
 GOOD = "(1, 'good', 2, '3000')"
 
@@ -124,8 +135,11 @@ def test_rows_that_cannot_be_counted_are_left_out_and_named(duration, bad, one_o
     if duration in ("bigint", "numeric"):
         rows += ["(1, 'sums', 1, '9000000000000000000')"] * 2
     for calls in ("int", "bigint", "numeric"):
-        one_organization.query(VIEW.format(folder="bigint" if calls == "bigint" else "int", calls=calls, duration=duration,
-                                           rows=", ".join(rows)))
+        one_organization.query(
+            VIEW.format(
+                folder="bigint" if calls == "bigint" else "int", calls=calls, duration=duration, rows=", ".join(rows)
+            )
+        )
         expected = [{"date": "20260303", "folder": "Billing", "calls": 2, "avg_duration_seconds": 1.5,
                      "agents": [{"agent_id": "good", "calls": 2, "avg_duration_seconds": 1.5}]}]
         for path in ("support", "support/Billing"):
@@ -141,7 +155,9 @@ def test_rows_that_cannot_be_counted_are_left_out_and_named(duration, bad, one_o
 
 def test_groups_of_a_rollup_may_have_more_calls_than_an_int(one_organization, start):
     one_organization.script(PROJECT / "deploy" / "rollup.sql")
-    one_organization.query("insert into callstats.call_daily values (1, '2026-03-03', 1, 'x', 3000000000, 3000000000000, false)")
+    one_organization.query(
+        "insert into callstats.call_daily values (1, '2026-03-03', 1, 'x', 3000000000, 3000000000000, false)"
+    )
     worker = start(Worker, one_organization.url)
     answer = worker.ask("GET", f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303")
     assert json.loads(answer.body)[0]["calls"] == 3000000000
@@ -152,12 +168,17 @@ def test_privileges_that_are_left_are_named(one_organization):
     text = (SQL / "remaining_privileges.sql").read_text()
 
     def found():
-        with contextlib.closing(one_organization.cluster.connect(one_organization.name, "callstats_worker")) as connection:
+        with contextlib.closing(
+            one_organization.cluster.connect(one_organization.name, "callstats_worker")
+        ) as connection:
             with connection.cursor() as cursor:
                 cursor.execute(text)
                 return cursor.fetchall()
 
-    assert [(row[0], row[2]) for row in found()] == [("may create temporary tables", True), ("may create large objects", True)]
+    assert [(row[0], row[2]) for row in found()] == [
+        ("may create temporary tables", True),
+        ("may create large objects", True),
+    ]
     one_organization.query("grant execute on function callstats.roll_up() to callstats_worker; "
                            "grant create on schema callstats to callstats_worker")
     failed = [row for row in found() if not row[2]]

@@ -6,6 +6,7 @@ import pytest
 from ..support.overlay import Booted
 from ..support.postgres import programs
 from ..support.processes import PROJECT
+from ..support.sample import DATA
 
 
 def build(folder, *options):
@@ -33,7 +34,7 @@ def debian_postgresql(machine):
     machine.run(f"echo fsync=off >>/etc/postgresql/{version}/main/postgresql.conf")
     machine.run(["pg_ctlcluster", version, "main", "start"])
     machine.run("runuser -u postgres -- createdb calls")
-    for script in (PROJECT / "deploy" / "schema.sql", PROJECT / "tests" / "replay" / "data.sql"):
+    for script in (PROJECT / "deploy" / "schema.sql", DATA):
         machine.run(f"runuser -u postgres -- psql -X -q -v ON_ERROR_STOP=1 -d calls <'{script}'")
 
 

@@ -5,12 +5,12 @@ import socket
 import pytest
 
 from ..support.processes import Folder, wait_until
+from ..support.sample import DAY
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid
 from ..support.worker import ROOT_TOKEN
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 OTHER_SITE = """
 <VirtualHost *:80>
     ServerName other.example
@@ -67,7 +67,7 @@ def test_refused_requests_get_the_documented_form(apache):
         else:
             # An old version has no header; a body that Apache passes on is waited for.
             assert name in ("HTTP/3.0", "large body"), name
-    for name, request in UNREADABLE.items():
+    for request in UNREADABLE.values():
         answer = apache.raw(request.encode())
         if answer.startswith(b"HTTP/"):
             check_form(*parse(answer))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from ..support.processes import PROJECT, Folder
+from ..support.processes import Folder
 from ..support.worker import ROOT_TOKEN, check
 
 
@@ -23,9 +23,8 @@ class Checked:
 
 
 @pytest.fixture
-def checked(database, start):
-    database.script(PROJECT / "tests" / "replay" / "data.sql")
-    return start(Checked, database)
+def checked(sample_database, start):
+    return start(Checked, sample_database)
 
 
 def test_check_passes_on_a_complete_installation(checked):
@@ -94,7 +93,9 @@ def test_check_fails_without_an_index_in_group_order(checked, database):
     assert "create index" in wrong(checked, "index")
     database.query("create index on callstats.call (organization_id, call_date)")
     assert "create index" in wrong(checked, "index")
-    database.query("create index on callstats.call (organization_id, call_date, folder_id, agent_id) include (duration_ms)")
+    database.query(
+        "create index on callstats.call (organization_id, call_date, folder_id, agent_id) include (duration_ms)"
+    )
     assert checked.run()[0] == 0
 
 

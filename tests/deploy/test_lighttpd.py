@@ -4,12 +4,12 @@ import json
 import pytest
 
 from ..support.processes import wait_until
+from ..support.sample import DAY
 from ..support.webservers import Lighttpd
 from ..support.worker import ROOT_TOKEN
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 PATHS = {"/": "index.html", "/stats.html": "stats.html", "/statsboard/": "statsboard/index.html"}
 
 

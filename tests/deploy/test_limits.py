@@ -32,8 +32,7 @@ class Counter:
             except OSError:
                 return
             with connection:
-                reader = fastcgi.Connection.__new__(fastcgi.Connection)
-                reader.socket, reader.buffer, data = connection, b"", b""
+                reader, data = fastcgi.Records(connection), b""
                 try:
                     while True:
                         kind, request_id, content = reader.read_record()

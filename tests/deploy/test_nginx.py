@@ -8,12 +8,11 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import Folder, wait_until
+from ..support.sample import DAY
 from ..support.webservers import Nginx
 from ..support.worker import ROOT_TOKEN
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 
 
 class BesideDefault(Nginx):

@@ -11,8 +11,7 @@ import pytest
 from ..support import fastcgi
 from ..support.postgres import Cluster
 from ..support.processes import PROJECT, free_port, wait_until
-
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="packages are installed by root")
+from ..support.sample import DATA
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +25,19 @@ def package(tmp_path_factory):
 @pytest.fixture(scope="module")
 def root():
     """A fresh Debian in a folder."""
-    release = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    release = dict(
+        line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line
+    )
     folder = tempfile.mkdtemp(prefix="callstats-debian-")
     os.chmod(folder, 0o755)
     # dpkg installs no dependencies: those that a minimal Debian does not have come with it.
-    command = ["debootstrap", "--variant=minbase", "--include=libjs-chart.js,libssl3", release["VERSION_CODENAME"], folder]
+    command = [
+        "debootstrap",
+        "--variant=minbase",
+        "--include=libjs-chart.js,libssl3",
+        release["VERSION_CODENAME"],
+        folder,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     yield pathlib.Path(folder)
@@ -61,6 +68,7 @@ def test_lintian_has_no_errors(package):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_package_installs_works_upgrades_and_purges(package, root):
     before = files(root)
     accounts = {name: (root / "etc" / name).read_text() for name in ("passwd", "group")}
@@ -83,7 +91,7 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     try:
         database = cluster.database(with_schema=False)
         database.script(root / "usr/share/callstats/schema.sql")
-        database.script(PROJECT / "tests" / "replay" / "data.sql")
+        database.script(DATA)
         url = f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker"
         env.write_text(f'{env.read_text()}\nDATABASE_URL="{url}"\n')  # what comes last counts
         start = "set -a; . /etc/callstats/callstats.env; set +a; exec /usr/bin/callstats "
@@ -109,7 +117,10 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     inside(root, "dpkg", "--remove", "callstats")
     assert not (root / "usr/bin/callstats").exists() and env.exists()
     inside(root, "dpkg", "--purge", "callstats")
-    assert files(root) - before - {"run/adduser", *(f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow"))} == set()
+    assert (
+        files(root) - before - {"run/adduser", *(f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow"))}
+        == set()
+    )
     assert {name: (root / "etc" / name).read_text() for name in accounts} == accounts
 
 

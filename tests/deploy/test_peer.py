@@ -4,11 +4,10 @@ import pytest
 
 from ..support.overlay import printed
 from ..support.processes import CALLSTATS
+from ..support.sample import DAY_WITHOUT_TOKEN
 from ..support.webservers import ApacheCgid, ApacheFcgid, Lighttpd
 from ..support.worker import ROOT_TOKEN
 from .conftest import debian_postgresql
-
-DAY = "/stats/acme/support/Billing?daterange=20260303"
 
 
 class Stock:
@@ -32,5 +31,5 @@ class Stock:
 @pytest.mark.parametrize("kind", [ApacheFcgid, ApacheCgid, Lighttpd], ids=lambda kind: kind.__name__)
 def test_worker_of_the_web_server_reaches_database_and_token(kind, start):
     server = start(type(kind.__name__, (Stock, kind), {}), {})
-    status, _, body = server.ask("GET", DAY, [("Authorization", f"Bearer {ROOT_TOKEN}")])
+    status, _, body = server.ask("GET", DAY_WITHOUT_TOKEN, [("Authorization", f"Bearer {ROOT_TOKEN}")])
     assert status == 200 and body.startswith(b'[{"date":"20260303"'), server.logs()

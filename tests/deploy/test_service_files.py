@@ -10,10 +10,10 @@ from ..support import fastcgi
 from ..support.documents import section
 from ..support.overlay import Booted, Machine, printed
 from ..support.processes import CALLSTATS, PROJECT, wait_until
+from ..support.sample import DAY
 from ..support.worker import ROOT_TOKEN
 
 UNITS = PROJECT / "deploy" / "systemd"
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 SOCKET = "/run/callstats/callstats.sock"
 
 
@@ -127,6 +127,8 @@ def test_log_of_the_sysv_script_is_rotated(machine):
 
 
 # As systemd.exec(5) and its reader of environment files have it; each is one value that a test gives to both.
+# The blanks at the ends of lines belong to it.
+# ruff: noqa: W291
 AWKWARD = r"""
 # a comment with a \
 continued line
@@ -181,9 +183,27 @@ def test_sysv_script_reads_the_environment_as_systemd_does():
                 lines = machine.path("/tmp/environment").read_bytes().split(b"\0")
                 found[how] = dict(line.split(b"=", 1) for line in lines if line)
             for name in set(found["systemd"]) | set(found["script"]):
-                if not name.startswith((b"SYSTEMD", b"INVOCATION", b"JOURNAL", b"LANG", b"LC_", b"PWD", b"PATH",
-                                        b"HOME", b"USER", b"LOGNAME", b"SHELL", b"SHLVL", b"_", b"DEBIAN", b"OLDPWD", b"FCGI",
-                                        b"TERM")):
+                if not name.startswith(
+                    (
+                        b"SYSTEMD",
+                        b"INVOCATION",
+                        b"JOURNAL",
+                        b"LANG",
+                        b"LC_",
+                        b"PWD",
+                        b"PATH",
+                        b"HOME",
+                        b"USER",
+                        b"LOGNAME",
+                        b"SHELL",
+                        b"SHLVL",
+                        b"_",
+                        b"DEBIAN",
+                        b"OLDPWD",
+                        b"FCGI",
+                        b"TERM",
+                    )
+                ):
                     assert found["script"].get(name) == found["systemd"].get(name), name
             assert found["script"].get(b"DATABASE_URL") in (
                 None, b"host=/var/run/postgresql dbname=calls user=callstats_worker")

@@ -90,6 +90,7 @@ def test_load_rejects_an_unreadable_file(tenants):
         assert done.returncode == 1 and "nothing was loaded" in done.stderr
 
 
+@pytest.mark.slow
 def test_load_of_a_million_rows_keeps_every_row(tenants, database, tmp_path):
     """Whether it takes at most 30 s is for the eye: a busy machine must not fail a test."""
     file = tmp_path / "million.csv"

@@ -24,7 +24,9 @@ def left_over(tmp_path):
 
 
 def test_once_checks_its_answers_and_exits(tmp_path):
-    done = subprocess.run([PROJECT / "deploy" / "try", "--once"], capture_output=True, text=True, env=environment(tmp_path))
+    done = subprocess.run(
+        [PROJECT / "deploy" / "try", "--once"], capture_output=True, text=True, env=environment(tmp_path)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all answers were right" in done.stdout and "\x1b" not in done.stdout
     assert left_over(tmp_path) == []
@@ -32,9 +34,15 @@ def test_once_checks_its_answers_and_exits(tmp_path):
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     # What a shell starts in the background ignores Ctrl-C, and so does what these tests start then.
-    process = subprocess.Popen([PROJECT / "deploy" / "try"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env=environment(tmp_path), start_new_session=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = subprocess.Popen(
+        [PROJECT / "deploy" / "try"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(tmp_path),
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         lines = []
         for line in process.stdout:
@@ -42,7 +50,9 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
             if line.startswith("Ctrl-C"):
                 break
         base = re.search(r"It is up at (http://\S+)/\.", "".join(lines))[1]
-        done = subprocess.run(["curl", "-s", f"{base}/acme/support?token=demo-acme&daterange=20260303"], capture_output=True)
+        done = subprocess.run(
+            ["curl", "-s", f"{base}/acme/support?token=demo-acme&daterange=20260303"], capture_output=True
+        )
         assert done.stdout.startswith(b'[{"date":"20260303"')
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(20) == 130

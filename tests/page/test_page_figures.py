@@ -154,7 +154,10 @@ def test_csv_has_what_is_shown(page, calls):
     assert name == f"acme-support-calls-{first}-{last}.csv"
     found = expected.within(calls, first, last, chosen)
     rows = read(content)
-    week = lambda call: call.started_at.date() - datetime.timedelta(days=call.started_at.weekday())
+
+    def week(call):
+        return call.started_at.date() - datetime.timedelta(days=call.started_at.weekday())
+
     sums = expected.rows(found, lambda call: (str(week(call)), guarded(call.folder), guarded(call.agent or "")))
     assert {
         (row["date"], row["folder"], row["agent_id"]): (

@@ -7,6 +7,7 @@ import pytest
 from tests.deploy.errors import check_form
 from tests.support.browser import Page
 from tests.support.processes import PROJECT
+from tests.support.sample import DAY
 from tests.support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, WithPage
 from tests.support.worker import ROOT_TOKEN
 
@@ -18,7 +19,6 @@ TYPES = {
     "icon.svg": "image/svg+xml",
     "chart.min.js": "text/javascript",
 }
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
 
 
 class LighttpdAlone(Lighttpd):

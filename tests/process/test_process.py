@@ -9,18 +9,29 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import CALLSTATS, as_user, free_port, wait_until
+from ..support.sample import BILLING, DAY
 from ..support.worker import ROOT_TOKEN, Worker
-
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 
 
 def run(*arguments, **environment):
-    return subprocess.run([CALLSTATS, *arguments], stdin=subprocess.DEVNULL, capture_output=True, **as_user(**environment))
+    return subprocess.run(
+        [CALLSTATS, *arguments], stdin=subprocess.DEVNULL, capture_output=True, **as_user(**environment)
+    )
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["--listen"], ["--frobnicate"], ["check", "me"], ["--version", "x"],
-                                       ["--listen", "/x", "y"], ["--listen=/x", "check"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["serve"],
+        ["--listen"],
+        ["--frobnicate"],
+        ["check", "me"],
+        ["--version", "x"],
+        ["--listen", "/x", "y"],
+        ["--listen=/x", "check"],
+    ],
+)
 def test_unknown_arguments_print_usage(arguments):
     done = run(*arguments)
     assert done.returncode == 2
@@ -59,17 +70,11 @@ def test_worker_listens_on_a_path(replay_worker, start):
     assert not os.path.exists(worker.socket)
 
 
-def test_stale_socket_is_replaced(replay_worker, start, tmp_path):
-    class AfterACrash(Worker):
-        def __init__(self, url):
-            super().__init__(url, listen=True)
-            self.process.kill(9)
-            self.process.wait()
-            assert os.path.exists(self.socket)
-            from ..support.processes import Process
-            self.process = Process([CALLSTATS, "--listen", self.socket], self.log, **self.environment)
-            wait_until(self.accepts)
-    worker = start(AfterACrash, replay_worker.environment["DATABASE_URL"])
+def test_stale_socket_is_replaced(replay_worker, start):
+    worker = start(Worker, replay_worker.environment["DATABASE_URL"], listen=True)
+    worker.crash()
+    assert os.path.exists(worker.socket)
+    worker.listen()
     assert worker.ask("GET", DAY).body == BILLING
 
 
@@ -94,7 +99,9 @@ def test_listening_socket_as_standard_input_is_served(replay_worker, tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        process = subprocess.Popen([CALLSTATS], stdin=listener, stderr=subprocess.DEVNULL, **as_user(**replay_worker.environment))
+        process = subprocess.Popen(
+            [CALLSTATS], stdin=listener, stderr=subprocess.DEVNULL, **as_user(**replay_worker.environment)
+        )
         try:
             assert fastcgi.ask(listener.getsockname(), "GET", DAY).body == BILLING
         finally:
@@ -145,7 +152,9 @@ def test_each_request_is_logged_in_one_line(replay_database, start):
     worker.ask("HEAD", "/stats/acme/support?token=guess")
     worker.ask("GET", "/stats/acme/a%0Ab\nforged line?x")
     lines = [re.sub(r"^\[.{20} ", "", line) for line in worker.text().splitlines()[1:]]
-    assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/support/Billing 200 1 entries \d+\.\d ms token root", lines[0])
+    assert re.fullmatch(
+        r"INFO  callstats\] GET /stats/acme/support/Billing 200 1 entries \d+\.\d ms token root", lines[0]
+    )
     assert re.fullmatch(r"INFO  callstats\] HEAD /stats/acme/support 401 0 entries \d+\.\d ms", lines[1])
     assert re.fullmatch(r"INFO  callstats\] GET /stats/acme/a%0Ab\\nforged line 401 0 entries \d+\.\d ms", lines[2])
     assert len(lines) == 3

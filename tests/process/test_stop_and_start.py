@@ -13,31 +13,25 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import CALLSTATS, Folder, Process, wait_until
+from ..support.sample import BILLING, DAY
 from ..support.webservers import Nginx
-from ..support.worker import ROOT_TOKEN, Worker
+from ..support.worker import Worker
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 RESTARTS = 50
 
 
 @pytest.fixture
 def slow(gated, start):
-    """A worker on a database where an answer waits for an advisory lock."""
-    worker = start(Worker, gated.url)
-    worker.open = gated.open
-    worker.waits = lambda: wait_until(lambda: gated.query(
-        "select 1 from pg_locks where locktype = 'advisory' and not granted"), what="the answer waits")
-    return worker
+    return start(Worker, gated.url)
 
 
-def test_requests_in_flight_are_finished(slow):
+def test_requests_in_flight_are_finished(gated, slow):
     with fastcgi.Connection(slow.socket) as connection, fastcgi.Connection(slow.socket) as idle:
         assert idle.ask("GET", "/stats", keep=True).status == 404
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY), keep=True))
-        slow.waits()
+        gated.wait_for_statement()
         slow.process.kill()
-        slow.open()
+        gated.open()
         answer = connection.receive()
         assert (answer.status, answer.body, answer.app_status) == (200, BILLING, 0)
         assert connection.is_closed() and idle.is_closed()
@@ -45,21 +39,21 @@ def test_requests_in_flight_are_finished(slow):
     assert "stopped" in slow.text()
 
 
-def test_drain_ends_at_its_timeout(cluster, slow, start):
-    hasty = start(Worker, slow.environment["DATABASE_URL"], CALLSTATS_DRAIN_MS="100")
+def test_drain_ends_at_its_timeout(gated, start):
+    hasty = start(Worker, gated.url, CALLSTATS_DRAIN_MS="100")
     with fastcgi.Connection(hasty.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY)))
-        slow.waits()
+        gated.wait_for_statement()
         hasty.process.kill()
         assert hasty.process.wait() == 0
         assert connection.receive_streams()[2] is None
     assert "dropped 1 unfinished requests after 100 ms" in hasty.text()
 
 
-def test_second_sigterm_ends_immediately(slow):
+def test_second_sigterm_ends_immediately(gated, slow):
     with fastcgi.Connection(slow.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", DAY)))
-        slow.waits()
+        gated.wait_for_statement()
         slow.process.kill()
         with fastcgi.Connection(slow.socket) as idle:  # served while it drains, or not accepted any more
             idle.close()
@@ -76,7 +70,7 @@ def test_sighup_rereads_the_root_token_file(replay_database, start):
     worker.root_token_file.unlink()
     for times in (1, 2):
         worker.process.kill(signal.SIGHUP)
-        wait_until(lambda: worker.text().count("cannot read the root token file") == times)
+        wait_until(lambda times=times: worker.text().count("cannot read the root token file") == times)
     assert worker.ask("GET", DAY).status == 401
 
 
@@ -131,7 +125,20 @@ class Multiwatch(Parent):
         self.folder = Folder("multiwatch")
         self.socket, self.log = str(self.folder / "socket"), self.folder / "log"
         self.codes = []
-        command = ["spawn-fcgi", "-n", "-s", self.socket, "--", "/usr/bin/multiwatch", "-f", "1", "-r", "1000", "--", CALLSTATS]
+        command = [
+            "spawn-fcgi",
+            "-n",
+            "-s",
+            self.socket,
+            "--",
+            "/usr/bin/multiwatch",
+            "-f",
+            "1",
+            "-r",
+            "1000",
+            "--",
+            CALLSTATS,
+        ]
         self.process = Process(command, self.log, **environment)
         wait_until(self.child)
 
@@ -190,6 +197,7 @@ class Load:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Parent, Multiwatch])
 def test_restarts_lose_no_request(kind, replay_worker, start):
     parent = start(kind, replay_worker.environment)
@@ -198,7 +206,7 @@ def test_restarts_lose_no_request(kind, replay_worker, start):
     try:
         for _ in range(RESTARTS):
             before = load.count()
-            wait_until(lambda: load.count() > before + 100)
+            wait_until(lambda before=before: load.count() > before + 100)
             parent.restart()
     finally:
         load.stop()

@@ -4,32 +4,24 @@ import json
 import pytest
 
 from ..support import fastcgi
-from ..support.processes import wait_until
-from ..support.worker import ROOT_TOKEN, Worker
+from ..support.sample import YEAR, fill_year, plan_as_for_a_large_table
+from ..support.worker import Worker
 
 GROUPS = 300_000
-YEAR = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20240101-20241231"
 
 
 @pytest.fixture(scope="module")
 def worker(cluster):
     """Serves a year with one call for each of more than GROUPS groups."""
     database = cluster.database()
-    database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) select n, 1, 'folder ' || n from generate_series(1, 20) n;
-        insert into callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)
-        select 1, folder, 'agent ' || agent, date '2024-01-01' + day, date '2024-01-01' + day, 1000
-        from generate_series(0, 365) day, generate_series(1, 20) folder, generate_series(1, 41) agent;
-        """)
+    fill_year(database, folders=20, agents=41)
     worker = Worker(database.url)
-    worker.database = database
     yield worker
     worker.stop()
     database.drop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_answer(worker):
     entries = json.loads(worker.ask("GET", YEAR).body)
     groups = sum(len(entry["agents"]) for entry in entries)
@@ -54,15 +46,13 @@ def test_first_byte_is_sent_before_the_last_row_is_read(gated, start):
         create view callstats.call_source as select organization_id, call_date, folder_id, agent_id,
             callstats.read_day(is_last) as calls, 1000 as duration_ms from callstats.day;
         grant select on callstats.call_source to callstats_worker""")
-    for option in ("hashagg", "seqscan", "bitmapscan"):  # as the planner decides for a large table
-        gated.query(f"alter database {gated.name} set enable_{option} = off")
+    plan_as_for_a_large_table(gated)
     worker = start(Worker, gated.url)
     with fastcgi.Connection(worker.socket) as connection:
         connection.send(fastcgi.request(fastcgi.parameters("GET", YEAR)))
         kind, _, content = connection.read_record()
         assert kind == fastcgi.STDOUT and content.startswith(b"Status: 200 OK\r\n")
-        wait_until(lambda: gated.query("select 1 from pg_locks where locktype = 'advisory' and not granted"),
-                   what="the statement waits for its third day")
+        gated.wait_for_statement()  # for its third day
         gated.open()
         rest, _, app_status = connection.receive_streams()
     assert app_status == 0

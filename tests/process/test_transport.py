@@ -11,10 +11,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import wait_until
-from ..support.worker import ROOT_TOKEN, Worker
+from ..support.sample import BILLING, DAY
+from ..support.worker import Worker
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 REQUEST = fastcgi.request(fastcgi.parameters("GET", DAY))
 KEPT = fastcgi.request(fastcgi.parameters("GET", DAY), keep=True)
 
@@ -43,8 +42,9 @@ def settled(worker, threads, descriptors):
                what=f"{threads} threads and {descriptors} descriptors")
 
 
+@pytest.mark.slow
 def test_closed_keep_connections_are_logged_as_nothing(replay_database, start):
-    """10,000 of them: after an answer, in the middle of a record, at once. The one connection to PostgreSQL stays one."""
+    """10,000 of them: after an answer, in the middle of a record, at once. PostgreSQL sees one connection."""
     worker = start(Worker, replay_database.url, CALLSTATS_DB_CONNECTIONS="1")
     assert worker.ask("GET", DAY).body == BILLING
     wait_until(lambda: worker.threads() < 6)
@@ -102,7 +102,7 @@ def test_database_lost_while_descriptors_are_exhausted_is_a_503(replay_database,
             connection.send(REQUEST)
         assert {connection.receive().status for connection in crowd[:10]} <= {200, 503}
     wait_until(lambda: worker.ask("GET", DAY).status == 200, 5)
-    assert "a fault in callstats" not in worker.text()
+    assert "internal error" not in worker.text() and "panicked" not in worker.text()
 
 
 @pytest.mark.parametrize("parameters", [
@@ -116,6 +116,7 @@ def test_many_or_long_parameters_are_accepted(parameters, shared):
         assert connection.receive().body == BILLING
 
 
+@pytest.mark.slow
 def test_parameters_up_to_the_limit_are_accepted(worker):
     """The limit that README states is one of bytes, 1 MiB."""
     parameters = fastcgi.parameters("GET", DAY)
@@ -139,7 +140,9 @@ def test_parameters_up_to_the_limit_are_accepted(worker):
 
 def test_many_parameters_cost_little_time(worker):
     """20,000 of them: below 20 ms, in the best of ten."""
-    data = fastcgi.request([*((f"HTTP_X_{n}", "x") for n in range(20_000)), *fastcgi.parameters("GET", DAY).items()], keep=True)
+    data = fastcgi.request(
+        [*((f"HTTP_X_{n}", "x") for n in range(20_000)), *fastcgi.parameters("GET", DAY).items()], keep=True
+    )
     durations = []
     with fastcgi.Connection(worker.socket) as connection:
         for _ in range(10):
@@ -237,7 +240,7 @@ def test_abort_in_the_middle_of_a_body_ends_the_request(shared):
 @pytest.mark.parametrize("role", [fastcgi.AUTHORIZER, fastcgi.FILTER])
 @pytest.mark.parametrize("keep", [False, True])
 def test_other_roles_are_refused(role, keep, worker):
-    """FastCGI 1.0, section 5.5: FCGI_UNKNOWN_ROLE. A kept connection stays usable, and a storm is logged once a second."""
+    """FastCGI 1.0, section 5.5: FCGI_UNKNOWN_ROLE. A kept connection stays usable; a storm is logged once a second."""
     began = time.monotonic()
     with fastcgi.Connection(worker.socket) as connection:
         for _ in range(20 if keep else 1):
@@ -269,8 +272,14 @@ def test_parameter_that_is_not_utf8_hides_no_other(place, shared):
         assert connection.receive().body == BILLING
 
 
-@pytest.mark.parametrize("name, value", [("REQUEST_URI", b"/stats/acme/support/caf\xe9"), ("QUERY_STRING", b"token=caf\xe9"),
-                                         ("HTTP_AUTHORIZATION", b"Bearer caf\xe9")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("REQUEST_URI", b"/stats/acme/support/caf\xe9"),
+        ("QUERY_STRING", b"token=caf\xe9"),
+        ("HTTP_AUTHORIZATION", b"Bearer caf\xe9"),
+    ],
+)
 def test_used_parameter_that_is_not_utf8_is_an_error(name, value, shared):
     parameters = {**fastcgi.parameters("GET", "/stats/acme/support"), name: value}
     with fastcgi.Connection(shared.socket) as connection:
@@ -279,6 +288,7 @@ def test_used_parameter_that_is_not_utf8_is_an_error(name, value, shared):
         assert answer.status == 400 and "Malformed request" in json.loads(answer.body)["error"]
 
 
+@pytest.mark.slow
 def test_mutated_recordings_stop_no_worker(worker):
     """10,000 real requests with bytes changed, cut out, doubled and put in."""
     seed = random.randrange(1_000_000)
@@ -286,7 +296,9 @@ def test_mutated_recordings_stop_no_worker(worker):
     threads, descriptors = worker.threads(), worker.descriptors()
 
     def mutate(choice):
-        data = bytearray(choice.choice([REQUEST, KEPT, KEPT + KEPT, fastcgi.request(fastcgi.parameters("POST", DAY), b"x" * 99)]))
+        data = bytearray(
+            choice.choice([REQUEST, KEPT, KEPT + KEPT, fastcgi.request(fastcgi.parameters("POST", DAY), b"x" * 99)])
+        )
         for _ in range(choice.randint(1, 8)):
             at = choice.randrange(len(data))
             kind = choice.randrange(4)
@@ -303,7 +315,10 @@ def test_mutated_recordings_stop_no_worker(worker):
     def send_many(number):
         choice = random.Random(seed + number)
         for _ in range(2500):
-            with fastcgi.Connection(worker.socket) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            with (
+                fastcgi.Connection(worker.socket) as connection,
+                contextlib.suppress(BrokenPipeError, ConnectionResetError),
+            ):
                 connection.send(mutate(choice))
                 connection.socket.shutdown(1)
                 connection.socket.recv(1000)
@@ -328,6 +343,7 @@ def medians(worker, rounds=300):
         return statistics.median(one(connection) for _ in range(rounds))
 
 
+@pytest.mark.slow
 def test_idle_and_slow_connections_delay_no_other_request(worker):
     """500 that are idle and 200 that send a byte now and then. The ratio is that of medians, the best of three."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -339,7 +355,7 @@ def test_idle_and_slow_connections_delay_no_other_request(worker):
             slow = [stack.enter_context(fastcgi.Connection(worker.socket)) for _ in range(200)]
             done = threading.Event()
 
-            def trickle():
+            def trickle(slow=slow, done=done):
                 for at in range(len(REQUEST) - 1):
                     for connection in slow:
                         connection.send(REQUEST[at:at + 1])
@@ -354,7 +370,10 @@ def test_idle_and_slow_connections_delay_no_other_request(worker):
             done.set()
             trickler.join()
         wait_until(lambda: worker.threads() < 20)
-    print(f"median with 700 connections by median without: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; peak {peak} kB")
+    print(
+        f"median with 700 connections by median without: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
+        f"peak {peak} kB"
+    )
     assert min(ratios) < 1.5
     assert peak < 64 * 1024
     assert faults(worker) == []

@@ -15,10 +15,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import CALLSTATS, Folder, Process, as_user, wait_until
-from ..support.worker import ROOT_TOKEN, TcpWorker, Worker
+from ..support.sample import BILLING, DAY, YEAR, fill_year
+from ..support.worker import TcpWorker, Worker
 
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
 REQUEST = fastcgi.request(fastcgi.parameters("GET", DAY))
 
 
@@ -80,23 +79,16 @@ def test_incomplete_body_ends_its_connection(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_REQUEST_TIMEOUT_MS="300")
     with fastcgi.Connection(worker.socket) as connection:
         parameters = fastcgi.pairs(fastcgi.parameters("POST", DAY, body=bytes(100)))
-        connection.send(fastcgi.begin() + fastcgi.stream(fastcgi.PARAMS, parameters) + fastcgi.record(fastcgi.STDIN, bytes(50)))
+        connection.send(
+            fastcgi.begin() + fastcgi.stream(fastcgi.PARAMS, parameters) + fastcgi.record(fastcgi.STDIN, bytes(50))
+        )
         assert connection.is_closed()
 
 
 @pytest.fixture
 def a_large_answer(database):
-    database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) select n, 1, 'folder ' || n from generate_series(1, 20) n;
-        insert into callstats.call (organization_id, folder_id, agent_id, started_at, call_date, duration_ms)
-        select 1, folder, 'agent ' || agent, date '2024-01-01' + day, date '2024-01-01' + day, 1000
-        from generate_series(0, 365) day, generate_series(1, 20) folder, generate_series(1, 5) agent""")
+    fill_year(database, folders=20, agents=5)
     return database
-
-
-YEAR = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20240101-20241231"
 
 
 def test_peer_that_reads_nothing_is_disconnected(a_large_answer, start):
@@ -130,7 +122,7 @@ def test_many_idle_connections_cost_little(replay_database, start):
         for number in range(count):
             stack.enter_context(fastcgi.Connection(worker.socket))
             if number % 100 == 99:
-                wait_until(lambda: worker.threads() > number)
+                wait_until(lambda number=number: worker.threads() > number)
         wait_until(lambda: worker.threads() >= count)
         each = (worker.status("VmRSS") - memory) / count
         print(f"{each:.1f} kB for each idle connection")
@@ -200,11 +192,21 @@ def test_listening_socket_made_blocking_does_no_harm(replay_worker, start):
         folder.remove()
 
 
-@pytest.mark.parametrize("allowed, host, is_served", [
-    ("127.0.0.1", "127.0.0.1", True), ("10.0.0.1, 127.0.0.1", "127.0.0.1", True), (" 127.0.0.1 ,::1", "127.0.0.1", True),
-    ("::ffff:127.0.0.1", "127.0.0.1", True), ("::1", "::1", True), ("0:0:0:0:0:0:0:1", "::1", True),
-    ("10.0.0.1", "127.0.0.1", False), ("127.0.0.1", "::1", False), ("::1", "127.0.0.1", False), ("", "127.0.0.1", True),
-])
+@pytest.mark.parametrize(
+    "allowed, host, is_served",
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("10.0.0.1, 127.0.0.1", "127.0.0.1", True),
+        (" 127.0.0.1 ,::1", "127.0.0.1", True),
+        ("::ffff:127.0.0.1", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("0:0:0:0:0:0:0:1", "::1", True),
+        ("10.0.0.1", "127.0.0.1", False),
+        ("127.0.0.1", "::1", False),
+        ("::1", "127.0.0.1", False),
+        ("", "127.0.0.1", True),
+    ],
+)
 def test_web_server_addresses_limit_the_peers(allowed, host, is_served, replay_database, start):
     """FastCGI 1.0, section 3.2. A refused peer is closed at once, and blocks nobody."""
     worker = start(TcpWorker, replay_database.url, host=host, FCGI_WEB_SERVER_ADDRS=allowed)
@@ -230,10 +232,17 @@ def test_web_server_addresses_are_ignored_on_a_unix_socket(replay_database, star
     assert worker.ask("GET", DAY).body == BILLING
 
 
-@pytest.mark.parametrize("name, value", [
-    ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost"), ("CALLSTATS_MAX_CONNECTIONS", "0"), ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
-    ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"), ("CALLSTATS_SEND_TIMEOUT_MS", "-1"), ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost"),
+        ("CALLSTATS_MAX_CONNECTIONS", "0"),
+        ("CALLSTATS_MAX_PARAMS_BYTES", "1M"),
+        ("CALLSTATS_REQUEST_TIMEOUT_MS", "0"),
+        ("CALLSTATS_SEND_TIMEOUT_MS", "-1"),
+        ("CALLSTATS_IDLE_TIMEOUT_MS", "never"),
+    ],
+)
 def test_invalid_limits_are_reported_at_the_start(name, value, replay_worker):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")
@@ -267,7 +276,9 @@ def test_lost_hosts_are_noticed_over_tcp(replay_database, start):
     worker = start(TcpWorker, replay_database.url)
     with fastcgi.Connection(worker.socket) as connection:
         assert connection.ask("GET", DAY, keep=True).body == BILLING
-        shown = subprocess.run(["ss", "-tnoH", "sport", "=", f":{worker.port}"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            ["ss", "-tnoH", "sport", "=", f":{worker.port}"], capture_output=True, text=True, check=True
+        )
     assert "timer:(keepalive" in shown.stdout
 
 

@@ -6,54 +6,21 @@ import pytest
 from ..support import fastcgi
 from ..support.postgres import Cluster
 from ..support.processes import Folder
+from ..support.sample import ALL_DAYS, Failing
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid, InFrontOfWorker, Lighttpd, Nginx, WebServer
-from ..support.worker import ROOT_TOKEN, TcpWorker, Worker
-
-ALL = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20000101-21001231"
+from ..support.worker import TcpWorker, Worker
 
 # Of the exit codes of curl: a transfer is shorter than announced, or its HTTP/2 stream was reset.
 PARTIAL, STREAM_ERROR = 18, 92
-
-
-def fail_after_30000_rows(database):
-    """Rows stream in the order of an index and end in an error, as a bad sector of a disk makes them."""
-    database.query("""
-        insert into callstats.company (id, short_name) values (1, 'acme');
-        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'support');
-        insert into callstats.folder (id, organization_id, name) values (1, 1, 'Billing');
-        drop view callstats.call_source;
-        create table callstats.day
-            (organization_id int, call_date date, folder_id int, agent_id text collate "C", n int);
-        insert into callstats.day select 1, date '2000-01-01' + n, 1, null, n from generate_series(0, 50000) n;
-        create index on callstats.day (organization_id, call_date, folder_id, agent_id) include (n);
-        analyze callstats.day;
-        create table callstats.fault (after int);
-        insert into callstats.fault values (30000);
-        create function callstats.read_day(n int) returns int language plpgsql stable security definer as $$
-        begin
-            if n >= (select after from callstats.fault) then
-                raise exception 'could not read block 7' using errcode = 'io_error';
-            end if;
-            return 1000;
-        end $$;
-        create view callstats.call_source as select organization_id, call_date, folder_id, agent_id, 1 as calls,
-            callstats.read_day(n) as duration_ms from callstats.day;
-        grant select on callstats.call_source to callstats_worker""")
-    for option in ("hashagg", "seqscan", "bitmapscan"):  # as the planner decides for a large table
-        database.query(f"alter database {database.name} set enable_{option} = off")
-    return database
-
-
-@pytest.fixture
-def failing(database):
-    return fail_after_30000_rows(database)
 
 
 @pytest.fixture
 def failing_calls():
     """The same in a database of the name that the shipped files have, for web servers that start the worker."""
     cluster = Cluster()
-    yield fail_after_30000_rows(cluster.database("calls"))
+    database = cluster.database("calls", kind=Failing)
+    database.install(30_000)
+    yield database
     cluster.remove()
 
 
@@ -118,7 +85,7 @@ def test_connection_ends_without_end_request(failing, start):
     worker = start(Worker, failing.url)
     for keep in (False, True):
         with fastcgi.Connection(worker.socket) as connection:
-            connection.send(fastcgi.request(fastcgi.parameters("GET", ALL), keep=keep))
+            connection.send(fastcgi.request(fastcgi.parameters("GET", ALL_DAYS), keep=keep))
             answer = connection.receive()
             assert answer.status == 200 and len(answer.body) > 100_000
             assert answer.app_status is None and connection.is_closed()
@@ -133,28 +100,29 @@ SEES_IT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", SEES_IT)
 def test_client_sees_a_truncated_answer(way, failing, start):
     worker = start(Worker, failing.url)
     server = start(SEES_IT[way], worker.socket)
     options = ["--compressed"] if "gzip" in way else []
     if options:
-        assert server.ask("HEAD", ALL, [("Accept-Encoding", "gzip")])[1]["content-encoding"] == "gzip"
+        assert server.ask("HEAD", ALL_DAYS, [("Accept-Encoding", "gzip")])[1]["content-encoding"] == "gzip"
     for times in (1, 2):
-        code, status, body = curl(server.url + ALL, *options)
+        code, status, body = curl(server.url + ALL_DAYS, *options)
         print(f"{way}: curl ends with {code}, {len(body)} bytes")
         assert (code, status) == (PARTIAL, "200") and len(body) > 100_000
         assert worker.text().count("could not read block 7") == times, "it came from the worker, not from a cache"
     # The very same address, once the fault is repaired: nothing of the truncated answer is left anywhere.
-    failing.query("update callstats.fault set after = 100000")
-    code, status, body = curl(server.url + ALL, *options)
+    failing.fail_after(100_000)
+    code, status, body = curl(server.url + ALL_DAYS, *options)
     assert (code, status) == (0, "200") and body.endswith(b"]")
 
 
 def test_client_of_http2_sees_a_truncated_answer(failing, start):
     worker = start(Worker, failing.url)
     server = start(Http2Nginx, worker.socket)
-    code, status, body = curl(server.url + ALL, "--http2-prior-knowledge")
+    code, status, body = curl(server.url + ALL_DAYS, "--http2-prior-knowledge")
     print(f"HTTP/2: curl ends with {code}")
     assert (code, status) == (STREAM_ERROR, "200") and len(body) > 100_000
 
@@ -171,7 +139,7 @@ def test_truncation_hidden_by_nginx_is_not_json(way, failing, start):
     """nginx looks for FCGI_END_REQUEST only where it keeps connections and buffers, as nginx.conf.example does."""
     worker = start(Worker, failing.url)
     server = start(HIDES_IT[way], worker.socket)
-    code, status, body = curl(server.url + ALL)
+    code, status, body = curl(server.url + ALL_DAYS)
     assert (code, status) == (0, "200") and len(body) > 100_000 and not body.endswith(b"]")
 
 
@@ -179,7 +147,7 @@ def test_lighttpd_shows_a_truncated_answer(failing_calls, start):
     """With server.stream-response-body = 1, as deploy/lighttpd/callstats.conf has it."""
     worker = start(Worker, failing_calls.url)
     server = start(Lighttpd, worker.environment)
-    code, status, body = curl(server.url + ALL)
+    code, status, body = curl(server.url + ALL_DAYS)
     assert (code, status) == (PARTIAL, "200") and len(body) > 100_000
 
 
@@ -188,7 +156,7 @@ def test_truncation_hidden_by_a_web_server_is_not_json(kind, failing_calls, star
     """mod_fcgid and mod_cgid end such an answer as a complete one: the documentation has it, and a parser notices."""
     worker = start(Worker, failing_calls.url)
     server = start(kind, worker.environment)
-    code, status, body = curl(server.url + ALL)
+    code, status, body = curl(server.url + ALL_DAYS)
     print(f"{kind.__name__}: curl ends with {code}")
     assert status == "200" and len(body) > 100_000 and not body.endswith(b"]")
 
@@ -198,7 +166,7 @@ def test_tcp_connection_is_reset(keep, failing, start):
     """So that also a web server that waits for the end of the connection alone sees it."""
     worker = start(TcpWorker, failing.url)
     with fastcgi.Connection(("127.0.0.1", worker.port)) as connection:
-        connection.send(fastcgi.request(fastcgi.parameters("GET", ALL), keep=keep))
+        connection.send(fastcgi.request(fastcgi.parameters("GET", ALL_DAYS), keep=keep))
         with pytest.raises(ConnectionResetError):
             while connection.socket.recv(65536):
                 pass
@@ -208,6 +176,6 @@ def test_truncation_over_http_1_0_is_not_json(failing, start):
     """HTTP/1.0 has no other end than that of the connection."""
     worker = start(Worker, failing.url)
     server = start(Nginx, worker.socket)
-    code, status, body = curl(server.url + ALL, "--http1.0")
+    code, status, body = curl(server.url + ALL_DAYS, "--http1.0")
     print(f"HTTP/1.0: curl ends with {code}")
     assert status == "200" and not body.endswith(b"]")

@@ -1,4 +1,4 @@
-"""A FastCGI 1.0 client of the tests' own: it shares no line with the worker, so that an error in one shows in the other.
+"""A FastCGI 1.0 client of the tests' own: it shares no line with the worker, so that an error in one is visible.
 
 Touches sockets only.
 """
@@ -49,8 +49,15 @@ def parameters(method, uri, headers=(), body=b""):
     """The CGI parameters that a web server makes of a request, in the order of nginx.conf.example."""
     uri = uri if isinstance(uri, bytes) else uri.encode()
     sent = {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers}
-    return {"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "REQUEST_METHOD": method, **sent,
-            "CONTENT_LENGTH": str(len(body)) if body else "", "QUERY_STRING": uri.partition(b"?")[2], "REQUEST_URI": uri}
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REQUEST_METHOD": method,
+        **sent,
+        "CONTENT_LENGTH": str(len(body)) if body else "",
+        "QUERY_STRING": uri.partition(b"?")[2],
+        "REQUEST_URI": uri,
+    }
 
 
 @dataclasses.dataclass
@@ -70,27 +77,11 @@ def cgi_response(out):
     return int(headers.pop("status", "0").split()[0]), headers, body
 
 
-class Connection:
-    """One connection to a worker: a path, or (host, port)."""
+class Records:
+    """The records that arrive on a socket."""
 
-    def __init__(self, address, timeout=20):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
-        self.socket.connect(address)
-        self.buffer = b""
-
-    def close(self):
-        self.socket.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def send(self, data):
-        self.socket.sendall(data)
+    def __init__(self, connected):
+        self.socket, self.buffer = connected, b""
 
     def read(self, count):
         while len(self.buffer) < count:
@@ -107,6 +98,30 @@ class Connection:
         content = self.read(size)
         self.read(padding)
         return kind, request_id, content
+
+
+class Connection(Records):
+    """One connection to a worker: a path, or (host, port)."""
+
+    def __init__(self, address, timeout=20):
+        family = (
+            socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        )
+        super().__init__(socket.socket(family, socket.SOCK_STREAM))
+        self.socket.settimeout(timeout)
+        self.socket.connect(address)
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
 
     def receive(self, request_id=1):
         """The answer to a request that was sent."""

@@ -78,7 +78,7 @@ class Machine:
 
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="callstats-machine-"))
-        self.log = open(f"{self.folder}.log", "w+")  # noqa: SIM115: it lives as long as the machine
+        self.log = open(f"{self.folder}.log", "w+")  # it lives as long as the machine
         command = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--propagation",
                    "private", "bash", "-c", SETUP, "machine", str(self.folder), self.init]
         self.outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,

@@ -31,8 +31,19 @@ class Cluster:
         self.numbers = itertools.count(1)
         self.process = None
         self.make()
-        self.settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder.path}",
-                         "-c", "max_connections=200", "-c", f"port={port}", *itertools.chain(*(("-c", setting) for setting in settings))]
+        self.settings = [
+            "-c",
+            "fsync=off",
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"unix_socket_directories={self.folder.path}",
+            "-c",
+            "max_connections=200",
+            "-c",
+            f"port={port}",
+            *itertools.chain(*(("-c", setting) for setting in settings)),
+        ]
         self.start()
 
     def make(self):
@@ -71,12 +82,12 @@ class Cluster:
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
-    def database(self, name=None, with_schema=True, **options):
-        """A new, empty database."""
+    def database(self, name=None, with_schema=True, kind=None, **options):
+        """A new, empty database; `kind` is a subclass of Database."""
         name = name or f"test{next(self.numbers)}"
         words = " ".join(f"{key} {value}" for key, value in options.items())
         self.execute(f"create database {name} {words}")
-        database = Database(self, name)
+        database = (kind or Database)(self, name)
         if with_schema:
             database.script(PROJECT / "deploy" / "schema.sql")
         return database
@@ -90,8 +101,20 @@ class Replica(Cluster):
         super().__init__(name="replica")
 
     def make(self):
-        self.run("pg_basebackup", "-D", self.data, "-h", self.primary.folder.path, "-p", self.primary.port, "-U", "owner", "-R",
-                 "--checkpoint=fast", "--no-sync")
+        self.run(
+            "pg_basebackup",
+            "-D",
+            self.data,
+            "-h",
+            self.primary.folder.path,
+            "-p",
+            self.primary.port,
+            "-U",
+            "owner",
+            "-R",
+            "--checkpoint=fast",
+            "--no-sync",
+        )
 
 
 class Database:

@@ -12,7 +12,13 @@ ROOT_TOKEN = "root-0123456789abcdef"
 
 def check(environment, *arguments):
     """Exit code and output of `callstats check`, as the worker's user runs it."""
-    done = subprocess.run([CALLSTATS, "check", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, **as_user(**environment))
+    done = subprocess.run(
+        [CALLSTATS, "check", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        **as_user(**environment),
+    )
     return done.returncode, done.stdout
 
 
@@ -31,6 +37,15 @@ class Worker:
         else:
             command = ["spawn-fcgi", "-n", "-s", self.socket, "-M", "0660", "--", CALLSTATS]
         self.process = Process(command, self.log, before=before, **self.environment)
+        wait_until(self.accepts, what="the worker accepts")
+
+    def crash(self):
+        self.process.kill(signal.SIGKILL)
+        self.process.wait()
+
+    def listen(self):
+        """Starts it again on its socket."""
+        self.process = Process([CALLSTATS, "--listen", self.socket], self.log, **self.environment)
         wait_until(self.accepts, what="the worker accepts")
 
     def accepts(self):
