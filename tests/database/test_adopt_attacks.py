@@ -62,7 +62,7 @@ WAYS = {
     "policy": """alter table mallory.calls enable row level security;
         alter table mallory.calls force row level security;
         create policy p on mallory.calls using (mallory.spring())""",
-    "cast": """create type mallory.color as enum ('red'); 
+    "cast": """create type mallory.color as enum ('red');
         create function mallory.name(mallory.color) returns text language plpgsql as $$
             begin perform mallory.spring(); return 'x'; end $$;
         create cast (mallory.color as text) with function mallory.name(mallory.color) as implicit;

@@ -232,7 +232,7 @@ def test_traps_of_others_are_not_sprung_by_shards(schema_owner, roles, database)
     database.query("""insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
         select 1, 1, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 500) n""")
     prepare(roles, schema_owner)
-    roles.query("truncate callstats.call; grant create, temporary on database {} to mallory".format(roles.name))
+    roles.query(f"truncate callstats.call; grant create, temporary on database {roles.name} to mallory")
     with logged_in(roles, "mallory") as cursor:
         cursor.execute(TRAPS)
         cursor.execute("""create function public.pg_options_to_table(text[])
@@ -272,7 +272,9 @@ def test_traps_of_others_are_not_sprung_by_shards(schema_owner, roles, database)
         where relnamespace = 'callstats'::regnamespace union select pg_get_userbyid(proowner) from pg_proc
         where pronamespace = 'callstats'::regnamespace""")} == {schema_owner}
     with logged_in(roles, "mallory") as cursor:
-        for call in (f"add_shard('x', '{connection}')", "assign_organization(1, 'x')", "place(1, 'x')", "shard_users()"):
+        for call in (
+            f"add_shard('x', '{connection}')", "assign_organization(1, 'x')", "place(1, 'x')", "shard_users()"
+        ):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute(f"select callstats.{call}")
         cursor.execute("select umoptions from pg_user_mappings where umoptions is not null")

@@ -242,7 +242,7 @@ def test_logical_replication_of_calls_sums_and_partitions():
 
 @pytest.mark.parametrize("scripts", [("schema", "rollup", "partitions"), ("schema", "partitions", "rollup")])
 def test_jobs_with_the_names_of_the_first_version_keep_working(scripts, database, cluster):
-    """What pg_cron and timers of a site call: by the old files, between the new ones, and after them; by nobody else."""
+    """What pg_cron and timers of a site call: after the old files, between the new ones, after them; by nobody else."""
     old = DEPLOY.parent / "tests" / "database" / "version1"
     database.query("drop schema callstats cascade")
     for name in ("schema", "rollup", "partitions"):

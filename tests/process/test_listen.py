@@ -106,7 +106,8 @@ def test_group_of_the_socket_is_what_was_asked_for(how, folder, replay_worker):
     """As root, who may give a socket to any group."""
     environment = replay_worker.environment | {"PATH": "/usr/bin:/bin"}
     number = int(subprocess.run(["id", "-g", "www-data"], capture_output=True, check=True).stdout)
-    arguments = {"option": ["--listen-group", "www-data"], "number": ["--listen-group", str(number)], "variable": []}[how]
+    by_option = {"option": ["--listen-group", "www-data"], "number": ["--listen-group", str(number)], "variable": []}
+    arguments = by_option[how]
     if how == "variable":
         environment["CALLSTATS_LISTEN_GROUP"] = "www-data"
     command = [CALLSTATS, "--listen", folder / "s", *arguments]
