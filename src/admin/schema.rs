@@ -132,19 +132,17 @@ fn statements(text: &str) -> Vec<Statement<'_>> {
         if !is_comment && !bytes[at].is_ascii_whitespace() && !matches!(bytes[at], b';' | b'\\') {
             start = start.or(Some(at));
         }
-        if matches!(bytes[at], b';' | b'\\')
-            && let Some(from) = start.take()
-        {
-            let line = text[..from].matches('\n').count() + 1;
-            found.push(Statement { text: text[from..at].trim_end(), line });
+        if matches!(bytes[at], b';' | b'\\') {
+            found.extend(start.take().map(|from| statement(text, from, at)));
         }
         at += skipped;
     }
-    if let Some(from) = start {
-        let line = text[..from].matches('\n').count() + 1;
-        found.push(Statement { text: text[from..].trim_end(), line });
-    }
+    found.extend(start.map(|from| statement(text, from, text.len())));
     found
+}
+
+fn statement(text: &str, from: usize, end: usize) -> Statement<'_> {
+    Statement { text: text[from..end].trim_end(), line: text[..from].matches('\n').count() + 1 }
 }
 
 /// The bytes of what a text starts with: a comment, a quoted text, a meta-command, a word, or a character.

@@ -90,7 +90,7 @@ impl IntervalSums {
         for group in groups {
             bytes.resize(usize::try_from(group.length).map_err(io::Error::other)?, 0);
             self.agent_ids.read_exact_at(group.offset, &mut bytes)?;
-            let agent_id = Some(str::from_utf8(&bytes).map_err(io::Error::other)?);
+            let agent_id = Some(std::str::from_utf8(&bytes).map_err(io::Error::other)?);
             each(Total { date, folder_id: group.folder_id, agent_id, sum: group.sum })?;
         }
         self.agent_ids.clear();
