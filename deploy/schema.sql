@@ -439,13 +439,27 @@ create table if not exists callstats.call (
     started_at timestamp not null,
     call_date date not null,
     duration_ms int not null,
+    external_id text collate "C",
     primary key (organization_id, id), -- with the organization, so that the table can be distributed by it
     foreign key (organization_id, folder_id) references callstats.folder (organization_id, id),
     constraint call_date_is_the_date_of_started_at check (call_date = started_at::date),
     constraint call_started_at_is_finite check (isfinite(started_at)),
     constraint call_duration_is_not_negative check (duration_ms >= 0),
-    constraint call_agent_id_length check (octet_length(agent_id) between 1 and 1000)
+    constraint call_agent_id_length check (octet_length(agent_id) between 1 and 1000),
+    constraint call_external_id_length check (octet_length(external_id) between 1 and 1000)
 );
+
+-- A table from before has the column from now on; all of its calls have none.
+do $$
+begin
+    if not exists (select from pg_attribute where attrelid = 'callstats.call'::regclass and attname = 'external_id') then
+        perform callstats.retry_on_lock('lock table callstats.call in access exclusive mode');
+        alter table callstats.call add column external_id text collate "C",
+            add constraint call_external_id_length check (octet_length(external_id) between 1 and 1000) not valid;
+    end if;
+end
+$$;
+comment on column callstats.call.external_id is 'What its source calls it, unique in the organization; null: unknown';
 comment on column callstats.call.started_at is 'Wall-clock time in the time zone of the organization';
 comment on column callstats.call.call_date is 'Date of started_at; filled in where it is not given';
 comment on column callstats.call.agent_id is 'Null: no agent; an empty one is stored as null';
@@ -466,6 +480,58 @@ begin
 end
 $$;
 revoke execute on function callstats.complete_call() from public;
+
+-- The external ids that are taken. A unique index of callstats.call could not hold across partitions by month.
+create table if not exists callstats.call_key (
+    organization_id int not null,
+    external_id text collate "C" not null,
+    call_id bigint not null,
+    primary key (organization_id, external_id)
+);
+comment on table callstats.call_key is 'External ids of calls; follows callstats.call by triggers';
+
+-- Runs as the owner of the schema, because who may write calls need not have a privilege on their keys. The key of a
+-- call that left with its partition, or was truncated, is free.
+create or replace function callstats.keep_call_key() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_relid <> 'callstats.call'::regclass
+       and pg_partition_root(tg_relid) is distinct from 'callstats.call'::regclass then
+        raise exception 'callstats.keep_call_key is for callstats.call and its partitions, not for %',
+                tg_relid::regclass
+            using errcode = 'insufficient_privilege';
+    end if;
+    if tg_op <> 'INSERT' and old.external_id is not null then
+        delete from callstats.call_key
+        where organization_id = old.organization_id and external_id = old.external_id and call_id = old.id;
+    end if;
+    if tg_op <> 'DELETE' and new.external_id is not null then
+        insert into callstats.call_key as k (organization_id, external_id, call_id)
+        values (new.organization_id, new.external_id, new.id)
+        on conflict (organization_id, external_id) do update set call_id = excluded.call_id
+            where k.call_id = excluded.call_id
+               or not exists (select from callstats.call c where c.organization_id = k.organization_id
+                              and c.id = k.call_id and c.external_id = k.external_id);
+        if not found then
+            raise exception 'the organization has a call with the external id "%" already', left(new.external_id, 50)
+                using errcode = 'unique_violation', table = 'call', schema = 'callstats', column = 'external_id',
+                      constraint = 'call_key_pkey';
+        end if;
+    end if;
+    return null;
+end
+$$;
+
+-- Restoring the data of a dump (pg_dump --data-only) fills in the calls first, and with them their keys.
+create or replace function callstats.call_key_is_new() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    return case when exists (select from callstats.call_key k where k.organization_id = new.organization_id
+                             and k.external_id = new.external_id and k.call_id = new.call_id)
+           then null else new end;
+end
+$$;
+revoke execute on function callstats.keep_call_key(), callstats.call_key_is_new() from public;
 
 -- Control characters in names that people see are errors of whoever wrote them; each takes six bytes in an answer. What
 -- is there from before stays. In other encodings than UTF8 those above 127 may be letters.
@@ -513,6 +579,27 @@ begin
             for each row when (new.call_date is null or new.agent_id = '' or new.started_at <> old.started_at)
             execute function callstats.complete_call();
     end if;
+    if not exists (select from pg_trigger where tgname = 'call_key_on_insert'
+                   and tgrelid = 'callstats.call'::regclass) then
+        perform callstats.retry_on_lock('lock table callstats.call in share row exclusive mode');
+        create trigger call_key_on_insert
+            after insert on callstats.call
+            for each row when (new.external_id is not null) execute function callstats.keep_call_key();
+        create trigger call_key_on_update
+            after update on callstats.call
+            for each row when (old.external_id is distinct from new.external_id
+                or old.organization_id <> new.organization_id or old.id <> new.id)
+            execute function callstats.keep_call_key();
+        create trigger call_key_on_delete
+            after delete on callstats.call
+            for each row when (old.external_id is not null) execute function callstats.keep_call_key();
+    end if;
+    if not exists (select from pg_trigger where tgname = 'call_key_is_new'
+                   and tgrelid = 'callstats.call_key'::regclass) then
+        create trigger call_key_is_new
+            before insert on callstats.call_key
+            for each row when (pg_trigger_depth() = 0) execute function callstats.call_key_is_new();
+    end if;
 end
 $$;
 
@@ -544,6 +631,10 @@ create table if not exists callstats.loaded_file (
     calls bigint not null,
     loaded_at timestamptz not null default now()
 );
+alter table callstats.loaded_file add column if not exists bytes bigint;
+comment on column callstats.loaded_file.sha256 is
+    'SHA-256 of its text in UTF-8 with line feeds; where bytes is null: of the file';
+comment on column callstats.loaded_file.bytes is 'Length of that text: a longer one that starts with it has grown';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- The worker reads what its statements need, and nothing else.

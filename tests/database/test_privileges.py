@@ -88,7 +88,7 @@ def prepare(database, user):
         select 1, 1, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 500) n""")
 
 
-DEFINERS = {"roll_up", "company_token_from_column", "company_token_to_column", "company_token_is_new"}
+DEFINERS = {"roll_up", "company_token_from_column", "company_token_to_column", "company_token_is_new", "keep_call_key"}
 
 
 def test_functions_have_a_fixed_search_path_and_no_other_owner(database):
