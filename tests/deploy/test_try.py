@@ -1,12 +1,21 @@
 """The first command of the README, as somebody new runs it."""
+import fcntl
 import os
 import pathlib
 import re
+import select
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 
+import pytest
+
+from ..support.overlay import Machine
 from ..support.processes import PROJECT, wait_until
+
+TRY = PROJECT / "deploy" / "try"
 
 
 def environment(tmp_path):
@@ -66,3 +75,74 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
 def test_unknown_arguments_print_usage():
     done = subprocess.run([PROJECT / "deploy" / "try", "--twice"], capture_output=True, text=True)
     assert done.returncode == 2 and "deploy/try --once" in done.stdout
+
+
+CURLRC = "include\nuser-agent = odd\n"
+
+
+@pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank"])
+def test_what_the_caller_has_set_changes_nothing(name, tmp_path):
+    variables, options = environment(tmp_path), {}
+    if name == "proxy":
+        nowhere = "http://127.0.0.1:9"
+        variables |= {"http_proxy": nowhere, "HTTP_PROXY": nowhere, "all_proxy": nowhere}
+    elif name == "libpq":
+        variables |= {"PGHOST": "/nowhere", "PGPORT": "9", "PGDATABASE": "other", "PGUSER": "mallory",
+                      "PGOPTIONS": "-c x", "PGSERVICE": "nothing", "PGSSLMODE": "require"}
+    elif name == "curlrc":
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / ".curlrc").write_text(CURLRC)
+        variables |= {"CURL_HOME": str(tmp_path / "home")}
+    elif name == "umask":
+        options["umask"] = 0o077
+    elif name == "blank":
+        (tmp_path / "with a blank").mkdir()
+        variables |= {"TMPDIR": str(tmp_path / "with a blank")}
+    done = subprocess.run([TRY, "--once"], capture_output=True, text=True, env=variables, **options)
+    assert done.returncode == 0 and "all answers were right" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_terminal_without_a_size_needs_no_key(tmp_path):
+    """As `docker run -t` and expect have it: a pager would wait for one."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    process = subprocess.Popen([TRY, "--once"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(tmp_path),
+                               start_new_session=True)
+    os.close(theirs)
+    text = b""
+    try:
+        while select.select([ours], [], [], 60)[0] and (part := os.read(ours, 65536)):
+            text += part
+    except OSError:  # nobody has the terminal open any more
+        pass
+    finally:
+        os.close(ours)
+        if process.poll() is None and not text.rstrip().endswith(b"\x1b[0m"):
+            os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(20) == 0 and b"all answers were right" in text, text.decode()
+
+
+@pytest.mark.parametrize("folder, words", [
+    ("x" * 80, "too long for a Unix socket in it. Give another one: TMPDIR=/tmp"),
+    (None, "is not a folder that can be written. Give another one: TMPDIR=/tmp"),
+], ids=["too long", "missing"])
+def test_an_unusable_temporary_folder_is_reported_at_once(folder, words, tmp_path):
+    if folder:
+        (tmp_path / folder).mkdir()
+    variables = os.environ | {"TMPDIR": str(tmp_path / (folder or "missing"))}
+    done = subprocess.run([TRY, "--once"], capture_output=True, text=True, env=variables)
+    assert done.returncode == 1 and words in done.stderr and done.stdout == ""
+
+
+def test_without_rust_the_package_of_the_distribution_is_named(tmp_path):
+    """By somebody who may not install it."""
+    machine = Machine()
+    try:
+        machine.run(["ln", "-s", PROJECT, "/srv/callstats"])
+        text = machine.run("cd /srv/callstats && setpriv --reuid=nobody --clear-groups env -i PATH=/usr/bin:/bin "
+                           "deploy/try --once 2>&1 || true")
+        assert "Rust: of the distribution, because there is no cargo 1.85 or newer here" in text
+        hint = r"missing here: (cargo(?:-web)?)\. Install .*:\n *sudo deploy/install-missing \1\n"
+        assert re.search(hint, text), text
+    finally:
+        machine.stop()
