@@ -127,14 +127,25 @@ declare
     old record;
     roll_up name;
     detached int := 0;
+    statements text[];
+    names regclass[];
+    all_ends date[];
 begin
     perform callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode');
-    for old in select name, ends from callstats.month_partitions() where ends <= day loop
-        -- Writers of calls lock the folder after the table: it is had at once, or all is given up for a moment.
-        perform callstats.retry_on_lock('lock table only callstats.call in access exclusive mode',
-            format('lock table %s in access exclusive mode nowait', old.name),
-            'lock table callstats.folder in share row exclusive mode nowait',
-            format('alter table callstats.call detach partition %s', old.name));
+    -- Writers of calls lock the folder after the table, those of a partition lock that first: all locks are had at once,
+    -- or all are given up for a moment. A lock that is kept from one partition to the next would block both for long.
+    select array['lock table only callstats.call in access exclusive mode']
+               || array_agg(format('lock table %s in access exclusive mode nowait', name))
+               || array['lock table callstats.folder in share row exclusive mode nowait']
+               || array_agg(format('alter table callstats.call detach partition %s', name)),
+           array_agg(name), array_agg(ends)
+        into statements, names, all_ends
+        from callstats.month_partitions() where ends <= day;
+    if names is null then
+        return 0;
+    end if;
+    perform callstats.retry_on_lock(variadic statements);
+    for old in select * from unnest(names, all_ends) as u (name, ends) loop
         detached := detached + 1;
         for roll_up in select tgname from pg_trigger where tgrelid = old.name and tgname ~ '^call_roll_up_' loop
             execute format('drop trigger %I on %s', roll_up, old.name);

@@ -543,7 +543,8 @@ declare
 begin
     if not exists (select from pg_constraint where conname = 'folder_name_has_no_control_character'
                    and conrelid = 'callstats.folder'::regclass) then
-        perform callstats.retry_on_lock('lock table callstats.folder in access exclusive mode');
+        perform callstats.retry_on_lock('lock table callstats.call in access exclusive mode',
+            'lock table callstats.folder in access exclusive mode nowait'); -- in the order of writers of calls
         execute format('select not exists (select from callstats.folder where name ~ %L)', control) into is_clean;
         execute format('alter table callstats.folder add constraint folder_name_has_no_control_character
             check (name !~ %L) %s', control, case when is_clean then '' else 'not valid' end);

@@ -1,4 +1,5 @@
 """Scripts and functions beside writers and beside each other: nobody is aborted, nobody waits long, sums stay exact."""
+import concurrent.futures
 import contextlib
 import itertools
 import random
@@ -266,3 +267,29 @@ def test_concurrent_pairs_keep_sums_exact(pair, cluster, partitioned):
     if "detach_before" not in pair:
         assert database.query(torture.DIFFERENCES) == []
     database.drop()
+
+
+def test_detaching_several_partitions_gives_up_all_locks_while_it_waits(a_thousand_calls):
+    """A writer of the second of them holds it, and would wait for the table that the first one needed."""
+    database = a_thousand_calls
+    database.script(DEPLOY / "partitions.sql")
+    [first], [second] = database.query("select name::text from callstats.month_partitions() order by ends limit 2")
+    day = database.value("select max(ends) from (select ends from callstats.month_partitions() order by 1 limit 2) e")
+    with contextlib.closing(database.cluster.connect(database.name)) as writer, \
+            contextlib.closing(database.cluster.connect(database.name)) as detacher:
+        writer.autocommit = False
+        held = writer.cursor()
+        held.execute(f"update {second} set duration_ms = duration_ms")
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            detached = thread.submit(lambda: detacher.cursor().execute(
+                "set client_min_messages = error; select callstats.detach_partitions_before(%s)", (day,)))
+            wait_until(lambda: database.value("select count(*) from pg_stat_activity where wait_event = 'PgSleep' "
+                                              "and datname = current_database()") == 1)
+            assert database.value("select count(*) from pg_locks where relation = %s::regclass "
+                                  "and mode = 'AccessExclusiveLock'", "callstats.call") == 0
+            held.execute("insert into callstats.call (organization_id, folder_id, started_at, duration_ms) "
+                         "select organization_id, folder_id, now(), 1 from callstats.call limit 1")
+            writer.commit()
+            detached.result(60)
+    left = [name for (name,) in database.query("select name::text from callstats.month_partitions()")]
+    assert first not in left and second not in left
