@@ -425,11 +425,12 @@ def test_a_wrong_horizon_is_refused(database, arguments, message):
     assert message in adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", *arguments, ok=False)
 
 
-def test_names_whose_ids_are_taken_are_an_error_and_not_missing(database, start):
-    """A site that chose ids by itself: the next one of the sequence is in use."""
+def test_names_are_created_where_a_site_has_chosen_ids_by_itself(database, start):
+    """The next one of the sequence is in use."""
     database.query(FLAT.format("timestamptz", "int"))
-    database.query("""insert into callstats.company (id, short_name) values (1, 'other');
+    database.query("""insert into callstats.company (id, short_name) values (1, 'other'), (7, 'more');
+        insert into callstats.organization (id, company_id, short_name) values (1, 1, 'other');
+        insert into callstats.folder (id, organization_id, name) values (2, 1, 'other');
         insert into public.calls values ('acme', 'support', 'Sales', 'anna', '2026-03-04 12:00Z', 10)""")
-    out = adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", ok=False)
-    assert "company_pkey" in out
-    assert database.value("select to_regclass('callstats.source') is null")
+    adopt(database, "on", "--preset", "flat", "--time_zone", "UTC")
+    assert '"folder":"Sales","calls":1' in body(start(Worker, database.url), "acme/support", "20260304")

@@ -260,6 +260,7 @@ pub fn create_names_of(
             "give the zone of new organizations, such as --time_zone Europe/Berlin",
         ));
     }
+    transaction.batch_execute(sql::SKIP_TAKEN_IDS).map_err(failed)?;
     let [companies, organizations, folders] = sql::CREATE_NAMES;
     Ok([
         transaction.execute(companies, &[]).map_err(failed)?,

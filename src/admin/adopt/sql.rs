@@ -327,6 +327,14 @@ pub const HAS_NEW_ORGANIZATION: &str = "select exists (select from pg_temp.calls
      select from callstats.organization o join callstats.company c on c.id = o.company_id
      where c.short_name = n.company and o.short_name = n.organization))";
 
+/// Moves the sequences of ids behind those that a site has chosen by itself.
+pub const SKIP_TAKEN_IDS: &str = "
+    select setval(pg_get_serial_sequence(name, 'id'), taken)
+    from (select 'callstats.company', max(id) from callstats.company
+          union all select 'callstats.organization', max(id) from callstats.organization
+          union all select 'callstats.folder', max(id) from callstats.folder) t (name, taken)
+    where taken > coalesce(pg_sequence_last_value(pg_get_serial_sequence(name, 'id')::regclass), 0)";
+
 /// Creates the companies, organizations and folders that are named there; each returns how many. The zone of new
 /// organizations is $1.
 pub const CREATE_NAMES: [&str; 3] = [
