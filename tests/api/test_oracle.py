@@ -136,8 +136,10 @@ class World:
 
 @pytest.mark.parametrize("open_range", ["day", "unbounded"])
 def test_random_requests_agree_with_the_oracle(cluster, start, open_range):
-    # The order of bytes must hold whatever the order of the database is: here it is that of a language.
-    database = cluster.database(template="template0", locale_provider="icu", icu_locale="'en-US'")
+    # The order of bytes must hold whatever the order of the database is: here it is that of a language, if a database
+    # can have one that does not depend on the system's locales.
+    order = {"locale_provider": "icu", "icu_locale": "'en-US'"} if cluster.version >= 15 else {}
+    database = cluster.database(template="template0", **order)
     # Names as they were before control characters were refused.
     database.query("alter table callstats.folder drop constraint folder_name_has_no_control_character")
     database.query("alter table callstats.call drop constraint call_agent_id_has_no_control_character")

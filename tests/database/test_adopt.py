@@ -117,7 +117,8 @@ def test_duration_is_read_by_its_type_and_unit(database, start, column, value, u
 def test_rows_that_cannot_be_counted_are_left_out_and_counted_by_reason(database, start, column):
     database.query(FLAT.format("timestamptz", column))
     now = datetime.datetime.now(UTC).isoformat()
-    rows = [(now, "10"), (now, "NaN"), (now, "Infinity"), (now, "-1"), (now, None), (now, "1e300"), (None, "1"),
+    has_infinity = column != "numeric" or database.cluster.version >= 14
+    rows = [(now, "10"), (now, "NaN"), (now, "Infinity" if has_infinity else "1e1000"), (now, "-1"), (now, None), (now, "1e300"), (None, "1"),
             ("infinity", "1"), ("-infinity", "1")]
     for started, seconds in rows:
         database.query("insert into public.calls values ('acme', 'support', 'Sales', null, %s, %s)", started, seconds)

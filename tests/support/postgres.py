@@ -82,6 +82,12 @@ class Cluster:
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
+    @property
+    def version(self):
+        """The major one."""
+        with contextlib.closing(self.connect("postgres")) as connection:
+            return connection.server_version // 10000
+
     def database(self, name=None, with_schema=True, kind=None, **options):
         """A new, empty database; `kind` is a subclass of Database."""
         name = name or f"test{next(self.numbers)}"
