@@ -2,6 +2,7 @@
 import os
 import pathlib
 import re
+import stat
 import time
 
 import pytest
@@ -232,3 +233,13 @@ def test_multiwatch_restarts_the_worker_without_a_busy_loop(machine):
     wait_until(lambda: starts.read_text().count("start") >= 3)
     assert time.monotonic() - began > 1
     assert machine.path("/root/log").stat().st_size < 20_000
+
+
+def test_a_socket_of_its_own_has_the_printed_mode_and_group(machine):
+    blocks = section("docs/operations.md", "The socket is trusted")
+    [line] = [command for block in blocks for command in block.commands() if "--listen-mode" in command]
+    machine.run("install -d -o callstats_worker -g www-data -m 750 /run/callstats")
+    machine.run(f"({line}) >/root/log 2>&1 & sleep 0.1")
+    socket = machine.path(SOCKET)
+    wait_until(lambda: socket.exists() and stat.S_IMODE(socket.stat().st_mode) == 0o660)
+    assert machine.run(f"stat -c '%U %G' {SOCKET}").split() == ["callstats_worker", "www-data"]
