@@ -24,7 +24,8 @@ ELSEWHERE = {
     "sudo cp -rLT deploy/page /usr/share/callstats/page":
         "tests/page/test_page_webservers.py::test_files_have_their_types_and_headers",
     MULTIWATCH: "tests/deploy/test_service_files.py::test_multiwatch_restarts_the_worker_without_a_busy_loop",
-    "sudo -u callstats_worker -g www-data callstats --listen /run/callstats/callstats.sock --listen-mode 0660":
+    "sudo -u callstats_worker -g www-data DATABASE_URL='host=/var/run/postgresql dbname=calls' \\\n"
+    "callstats --listen /run/callstats/callstats.sock --listen-mode 0660":
         "tests/deploy/test_service_files.py::test_a_socket_of_its_own_has_the_printed_mode_and_group",
     "deploy/try": "tests/deploy/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
