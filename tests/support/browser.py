@@ -184,18 +184,19 @@ class Page:
 
     def download(self, selector):
         """Presses a button that hands over a file, and returns its name and bytes."""
-        before = set(self.browser.downloads.iterdir())
+        for earlier in self.browser.downloads.iterdir():
+            earlier.unlink()  # a file of the same name would take its place, unseen
         self.run("document.querySelector(arguments[0]).click()", selector)
 
         def complete():
             new = [
                 path
-                for path in set(self.browser.downloads.iterdir()) - before
+                for path in self.browser.downloads.iterdir()
                 if not path.name.endswith(".crdownload") and not path.name.startswith(".")
             ]
             return new and new[0].stat().st_size and new[0]
 
-        file = wait_until(complete, 15, "the file is downloaded")
+        file = wait_until(complete, 30, "the file is downloaded")
         return file.name, file.read_bytes()
 
     def messages(self):
