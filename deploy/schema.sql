@@ -632,10 +632,18 @@ create table if not exists callstats.loaded_file (
     calls bigint not null,
     loaded_at timestamptz not null default now()
 );
-alter table callstats.loaded_file add column if not exists bytes bigint;
+alter table callstats.loaded_file add column if not exists bytes bigint,
+    add column if not exists complete_bytes bigint,
+    add column if not exists unfinished_organization_id int,
+    add column if not exists unfinished_call_id bigint,
+    add column if not exists has_call_ids boolean not null default false;
 comment on column callstats.loaded_file.sha256 is
     'SHA-256 of its text in UTF-8 with line feeds; where bytes is null: of the file';
 comment on column callstats.loaded_file.bytes is 'Length of that text: a longer one that starts with it has grown';
+comment on column callstats.loaded_file.complete_bytes is 'Length of its lines that have an end';
+comment on column callstats.loaded_file.unfinished_call_id is
+    'The call of a last line without end: what is there when the file has grown takes its place';
+comment on column callstats.loaded_file.has_call_ids is 'Its calls were loaded with external ids';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- The worker reads what its statements need, and nothing else.

@@ -6,6 +6,7 @@ mod connect;
 mod env_file;
 mod error;
 mod installed;
+pub mod load;
 mod manual;
 mod name;
 mod output;
@@ -39,6 +40,7 @@ pub fn run(database: Option<&str>, command: &OperatorCommand, out: &mut Output<'
         OperatorCommand::Check { .. } => Ok(()), // has its own way of reporting
         OperatorCommand::Tenant(command) => tenant::run(command, &mut connect::connect(database)?, out),
         OperatorCommand::Token(command) => token::run(command, &mut connect::connect(database)?, out),
+        OperatorCommand::Load(arguments) => load::run(arguments, database, out),
         OperatorCommand::Adopt(command) => adopt::run(command, database, out.stdout),
         OperatorCommand::Schema(SchemaCommand::Print { script }) => output::text(out.stdout, schema::text(*script)),
         OperatorCommand::Schema(command) => schema::run(command, &mut connect::connect(database)?, out),

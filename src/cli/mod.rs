@@ -3,8 +3,8 @@
 mod commands;
 
 pub use commands::{
-    AdoptCommand, Cli, MAPPING_KEYS, MappingArguments, OperatorCommand, SchemaCommand, Script, TenantCommand,
-    TenantName, TokenCommand,
+    AdoptCommand, Cli, ExistingCalls, KnownFiles, LoadArguments, MAPPING_KEYS, MappingArguments, OperatorCommand,
+    SchemaCommand, Script, TenantCommand, TenantName, TokenCommand,
 };
 
 use crate::config::VARIABLES;
@@ -174,6 +174,8 @@ mod tests {
             &["token", "add", "a"],
             &["schema", "install", "bogus"],
             &["adopt"],
+            &["load"],
+            &["load", "--existing", "x", "a.csv"],
             &["adopt", "on", "--organisation", "x"],
             &["adopt", "off", "a", "b"],
         ] {

@@ -1,0 +1,366 @@
+//! The command: each file by itself, and what became of it. Touches the files, the database, the terminal and signals.
+
+use crate::admin::error::Error;
+use crate::admin::load::batch::{self, Ending, Message, Opening};
+use crate::admin::load::input::Input;
+use crate::admin::load::loaded::{self, Known};
+use crate::admin::load::mapping::Mapping;
+use crate::admin::load::problem::Problems;
+use crate::admin::load::progress::Progress;
+use crate::admin::load::resolve::Resolver;
+use crate::admin::load::spec::{Setting, Spec, preset_text};
+use crate::admin::load::store::{Existing, Store};
+use crate::admin::load::summary::Summary;
+use crate::admin::load::value::Template;
+use crate::admin::{Output, connect, output};
+use crate::cli::{ExistingCalls, KnownFiles, LoadArguments};
+use postgres::{Client, Transaction};
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+use toml::Value;
+
+/// Batches that wait to be written.
+const AHEAD: usize = 2;
+
+/// Runs the command.
+pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'_>) -> Result<(), Error> {
+    if let Some(preset) = &arguments.print_preset {
+        return output::text(out.stdout, preset_text(preset)?);
+    }
+    let mapping = mapping(arguments)?;
+    let mut client = connect::connect(database)?;
+    let state = Arc::new(AtomicU8::new(NOTHING));
+    tell_when_interrupted(&state);
+    let mut results = Vec::new();
+    let mut failed: Option<Error> = None;
+    for path in &arguments.files {
+        let name = Input::name_of(path);
+        let outcome = load(&mut client, arguments, &mapping, path, &state);
+        match outcome {
+            Ok(summary) => {
+                for note in summary.notes() {
+                    out.note(&format!("callstats: {note}"));
+                }
+                if !arguments.json {
+                    output::text(out.stdout, &summary.line())?;
+                    if arguments.check && !summary.folders.is_empty() {
+                        let header = ["COMPANY", "ORGANIZATION", "FOLDER", "", "CALLS", "AVERAGE (S)"];
+                        output::table(out.stdout, &header, &summary.rows())?;
+                    }
+                }
+                results.push(Outcome::Done(Box::new(summary)));
+            }
+            Err(mut error) => {
+                let nothing = if arguments.check { "" } else { "; nothing of it was loaded" };
+                if !error.message.starts_with(&name) {
+                    error.message = format!("{name}: {}", error.message);
+                }
+                error.message.push_str(nothing);
+                results.push(Outcome::Failed { file: name, error: error.message.clone(), hint: error.hint.clone() });
+                // All but the last are told here, and that by whoever called.
+                if let Some(earlier) = failed.replace(error) {
+                    out.note(&format!("callstats: {earlier}"));
+                }
+                if client.is_closed() {
+                    break;
+                }
+            }
+        }
+    }
+    if arguments.json {
+        output::json(out.stdout, &Files { files: results })?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+#[derive(Serialize)]
+struct Files {
+    files: Vec<Outcome>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Done(Box<Summary>),
+    Failed { file: String, error: String, hint: String },
+}
+
+/// Loads one file in one transaction.
+fn load(
+    client: &mut Client,
+    arguments: &LoadArguments,
+    mapping: &Mapping,
+    path: &Path,
+    state: &Arc<AtomicU8>,
+) -> Result<Summary, Error> {
+    let input = Input::open(path)?;
+    let name = Input::name_of(path);
+    let progress = Progress::new(&name, input.length());
+    state.store(WORKING, Ordering::SeqCst);
+    let loaded = load_in_transaction(client, arguments, mapping, input, name, &progress, state);
+    state.store(NOTHING, Ordering::SeqCst);
+    loaded
+}
+
+fn load_in_transaction(
+    client: &mut Client,
+    arguments: &LoadArguments,
+    mapping: &Mapping,
+    input: Input,
+    name: String,
+    progress: &Progress,
+    state: &Arc<AtomicU8>,
+) -> Result<Summary, Error> {
+    let mut transaction = begin(client, arguments.check)?;
+    let known = Known::find(&mut transaction, &input, mapping)?;
+    if let Some(at) = known.all_at.as_ref().filter(|_| arguments.if_loaded == KnownFiles::Refuse) {
+        return Err(Error::new(format!("{name} was loaded before, at {at}"), "--if-loaded skip passes over such files"));
+    }
+    let modified = input.modified;
+    let (sender, messages) = sync_channel(AHEAD);
+    let (own_mapping, complete, counter) = (mapping.clone(), known.complete, progress.counter());
+    // Not joined: on an interrupt it may be waiting for a pipe.
+    std::thread::spawn(move || batch::read(&input, own_mapping, complete, counter, sender));
+    let opening = match next(&messages, progress)? {
+        Message::Opening(opening) => opening,
+        Message::Failed(error) => return Err(error),
+        Message::Batch(_) | Message::Ending(_) => return Err(lost()),
+    };
+    refuse_other_ids(&known, &opening)?;
+    let resolver = Resolver::new(modified);
+    let mut store = Store::new(&mut transaction, resolver, &opening, known.unfinished, arguments.check)?;
+    let mut ending = take_all(&mut store, &messages, progress)?;
+    ending.problems.append(std::mem::take(&mut store.problems));
+    if ending.problems.is_empty() {
+        let existing = match arguments.existing {
+            ExistingCalls::Replace => Existing::Replace,
+            ExistingCalls::Leave => Existing::Leave,
+        };
+        store.finish(existing, |step| progress.step(step))?;
+        ending.problems.append(std::mem::take(&mut store.problems));
+    }
+    fail_with(&ending.problems, &name)?;
+    let known_folders = known_folders(&mut store)?;
+    let has_ids = opening.has_call;
+    let summary = summary(arguments, &store, &ending, opening.ignored, known.all_at.clone(), &known_folders, name.clone());
+    let unfinished = store.unfinished;
+    if arguments.check {
+        return Ok(summary); // and nothing is committed
+    }
+    if known.all_at.is_none() {
+        loaded::note(&mut transaction, &name, summary.calls, &ending.fingerprint, unfinished, has_ids)?;
+    }
+    progress.step("committing");
+    state.store(COMMITTING, Ordering::SeqCst);
+    transaction.commit().map_err(|error| {
+        let mut error = Error::from(error);
+        if error.hint.is_empty() || error.hint.starts_with("check that") {
+            error.hint = "whether it was loaded is not known; load it again: no call counts twice".into();
+        }
+        error
+    })?;
+    Ok(summary)
+}
+
+/// A transaction in which loads of files come one after another.
+fn begin(client: &mut Client, is_check: bool) -> Result<Transaction<'_>, Error> {
+    let mut transaction = crate::admin::transaction(client)?;
+    transaction.batch_execute(include_str!("sql/settings.sql"))?;
+    if !is_check {
+        // Two loads of one file at the same time: the second waits, and then knows it.
+        transaction.batch_execute("lock table callstats.loaded_file in share row exclusive mode")?;
+    }
+    Ok(transaction)
+}
+
+/// The same calls would count twice, once with ids and once without.
+fn refuse_other_ids(known: &Known, opening: &Opening) -> Result<(), Error> {
+    match (known.had_ids, opening.has_call) {
+        (Some(false), true) => Err(Error::new(
+            "calls of it were loaded before, without ids: with ids they would count twice",
+            "delete these calls first, or load it without `call`",
+        )),
+        (Some(true), false) => Err(Error::new(
+            "calls of it were loaded before, with ids: without ids they would count twice",
+            "map `call` to the column that has the ids",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn lost() -> Error {
+    Error::new("the file could not be read to its end", "this is an error of callstats: please report it")
+}
+
+/// The next message of the reader.
+fn next(messages: &Receiver<Message>, progress: &Progress) -> Result<Message, Error> {
+    loop {
+        progress.update();
+        match messages.recv_timeout(Duration::from_millis(200)) {
+            Ok(message) => return Ok(message),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+        }
+    }
+}
+
+fn take_all(store: &mut Store<'_, '_>, messages: &Receiver<Message>, progress: &Progress) -> Result<Ending, Error> {
+    loop {
+        match next(messages, progress)? {
+            Message::Batch(batch) => store.take(batch)?,
+            Message::Ending(ending) => return Ok(ending),
+            Message::Failed(error) => return Err(error),
+            Message::Opening(_) => return Err(lost()),
+        }
+    }
+}
+
+fn fail_with(problems: &Problems, name: &str) -> Result<(), Error> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let (message, hint) = problems.message(name);
+    Err(Error::new(message, hint))
+}
+
+/// The names of all folders, if there are new ones to compare with them.
+fn known_folders(store: &mut Store<'_, '_>) -> Result<Vec<(i32, String)>, Error> {
+    if !store.resolver.folders.iter().any(|folder| folder.is_new) {
+        return Ok(Vec::new());
+    }
+    let new: Vec<&str> = store.resolver.folders.iter().filter(|f| f.is_new).map(|f| f.name.as_str()).collect();
+    let organizations: Vec<i32> = store.resolver.places.iter().flatten().map(|place| place.organization_id).collect();
+    let rows = store.transaction.query(
+        "select organization_id, name from callstats.folder where organization_id = any($1) and name <> all($2)",
+        &[&organizations, &new],
+    )?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+fn summary(
+    arguments: &LoadArguments,
+    store: &Store<'_, '_>,
+    ending: &Ending,
+    ignored_columns: Vec<String>,
+    loaded_before: Option<String>,
+    known_folders: &[(i32, String)],
+    file: String,
+) -> Summary {
+    let (statistics, resolver, counts) = (&store.statistics, &store.resolver, store.counts);
+    let unchanged = counts.unchanged + ending.known;
+    let day = |day: Option<&chrono::NaiveDate>| day.map(ToString::to_string);
+    Summary {
+        file,
+        is_check: arguments.check,
+        records: ending.records,
+        filtered: ending.filtered,
+        calls: counts.new + counts.changed + unchanged,
+        new: counts.new,
+        unchanged,
+        changed: counts.changed,
+        changed_were_left: arguments.existing == ExistingCalls::Leave,
+        days: statistics.days.len(),
+        first_day: day(statistics.days.first()),
+        last_day: day(statistics.days.last()),
+        avg_duration_seconds: statistics.total.average(),
+        folders: Summary::folders(statistics, &resolver.folders, &resolver.places),
+        ignored_columns,
+        warnings: statistics.warnings(&resolver.folders, &resolver.places, known_folders),
+        loaded_before,
+        left_line: ending.left,
+    }
+}
+
+const NOTHING: u8 = 0;
+const WORKING: u8 = 1;
+const COMMITTING: u8 = 2;
+
+/// On a signal, says what became of the file, and ends as the signal does. The server takes back what was not committed.
+fn tell_when_interrupted(state: &Arc<AtomicU8>) {
+    let state = Arc::clone(state);
+    // Without it, the process ends all the same.
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            let what = match state.load(Ordering::SeqCst) {
+                COMMITTING => "interrupted while it was committed: load it again, no call counts twice",
+                WORKING => "interrupted; nothing of the file was loaded",
+                _ => "interrupted",
+            };
+            let _ = writeln!(io::stderr(), "\rcallstats: {what}");
+            let _ = emulate_default_handler(signal);
+        }
+    });
+}
+
+/// The mapping of the arguments.
+fn mapping(arguments: &LoadArguments) -> Result<Mapping, Error> {
+    let file = match &arguments.map {
+        None => None,
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Error::new(format!("cannot read {}: {error}", Input::name_of(path)), "check the name and who may read it")
+        })?),
+    };
+    let (spec, has_call) = Spec::read(arguments.preset.as_deref(), file.as_deref(), &settings(arguments)?)?;
+    Mapping::new(&spec, has_call)
+}
+
+fn settings(arguments: &LoadArguments) -> Result<Vec<Setting>, Error> {
+    const FIELDS: [&str; 7] = ["call", "company", "organization", "folder", "agent", "start", "duration"];
+    let mut settings = Vec::new();
+    for text in &arguments.column {
+        let (field, column) = text.split_once('=').unwrap_or((text, ""));
+        let Some(key) = FIELDS.iter().find(|known| **known == field.trim()) else {
+            return Err(Error::new(
+                format!("--column {text:?} does not begin with a field"),
+                format!("write FIELD=COLUMN with one of {}", FIELDS.join(", ")),
+            ));
+        };
+        settings.push(Setting { key, part: Some("column"), value: Value::String(column.to_owned()) });
+    }
+    let constants =
+        [("company", &arguments.company), ("organization", &arguments.organization), ("folder", &arguments.folder)];
+    for (key, name) in constants {
+        if let Some(name) = name {
+            let table = toml::Table::from_iter([("value".to_owned(), Value::String(Template::escape(name)))]);
+            settings.push(Setting { key, part: None, value: Value::Table(table) });
+        }
+    }
+    let texts = [
+        ("start", Some("pattern"), &arguments.start_pattern),
+        ("start", Some("unit"), &arguments.start_unit),
+        ("start", Some("zone"), &arguments.time_zone),
+        ("duration", Some("unit"), &arguments.unit),
+        ("delimiter", None, &arguments.delimiter),
+        ("quote", None, &arguments.quote),
+        ("escape", None, &arguments.escape),
+        ("encoding", None, &arguments.encoding),
+        ("decimal", None, &arguments.decimal),
+        ("format", None, &arguments.format),
+        ("records", None, &arguments.records),
+    ];
+    for (key, part, text) in texts {
+        if let Some(text) = text {
+            settings.push(Setting { key, part, value: Value::String(text.clone()) });
+        }
+    }
+    if arguments.no_header {
+        settings.push(Setting { key: "header", part: None, value: Value::Boolean(false) });
+    }
+    let list = |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect());
+    if !arguments.columns.is_empty() {
+        settings.push(Setting { key: "columns", part: None, value: list(&arguments.columns) });
+    }
+    if !arguments.filter.is_empty() {
+        settings.push(Setting { key: "filter", part: None, value: list(&arguments.filter) });
+    }
+    Ok(settings)
+}

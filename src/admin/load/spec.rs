@@ -1,0 +1,253 @@
+//! Mappings as people write them: presets, TOML files and options, merged key by key. Pure.
+
+use crate::admin::error::Error;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// What holds where nothing else is said.
+const PLAIN: &str = include_str!("presets/plain.toml");
+
+const PRESETS: [(&str, &str); 0] = [];
+
+/// All keys of a mapping, as they are written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spec {
+    pub about: Option<String>,
+    pub format: Option<String>,
+    pub encoding: Option<String>,
+    pub delimiter: Option<String>,
+    pub quote: Option<String>,
+    pub escape: Option<String>,
+    pub comment: Option<String>,
+    pub header: Option<bool>,
+    pub columns: Vec<String>,
+    pub uneven: bool,
+    pub skip_lines: u64,
+    pub records: Option<String>,
+    pub decimal: Option<String>,
+    pub filter: Vec<String>,
+    pub fold: Option<bool>,
+    pub call: Option<Value>,
+    pub company: Option<Value>,
+    pub organization: Option<Value>,
+    pub folder: Option<Value>,
+    pub agent: Option<Value>,
+    pub start: Option<Value>,
+    pub duration: Option<Value>,
+}
+
+/// A field of a call, as a table.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FieldSpec {
+    pub column: Option<OneOrMore>,
+    pub value: Option<String>,
+    pub first: Option<Vec<Value>>,
+    #[serde(rename = "match")]
+    pub pattern_of_text: Option<String>,
+    pub replace: Option<String>,
+    pub map: std::collections::BTreeMap<String, String>,
+    pub default: Option<String>,
+    pub trim: bool,
+    pub optional: bool,
+    #[serde(rename = "where")]
+    pub conditions: Vec<String>,
+    pub take: Option<String>,
+    pub prefer: Vec<String>,
+    pub pattern: Option<OneOrMore>,
+    pub unit: Option<String>,
+    pub zone: Option<String>,
+    pub end: Option<Value>,
+    pub plus: Option<Value>,
+    pub minus: Option<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    pub fn list(&self) -> Vec<&str> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::More(more) => more.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl FieldSpec {
+    /// A field is a column's name, a list of them, or a table.
+    pub fn read(field: &str, value: &Value) -> Result<Self, Error> {
+        let column = match value {
+            Value::String(name) => OneOrMore::One(name.clone()),
+            Value::Array(list) if list.iter().any(Value::is_table) => {
+                return Ok(Self { first: Some(list.clone()), ..Self::default() });
+            }
+            Value::Array(_) => value.clone().try_into().map_err(|_| wrong(field, "a list of names of columns"))?,
+            Value::Table(_) => {
+                return value.clone().try_into().map_err(|error: toml::de::Error| {
+                    Error::new(format!("the mapping's {field} is wrong: {}", error.message()), SEE)
+                });
+            }
+            _ => return Err(wrong(field, "the name of a column, a list of such names, or a table")),
+        };
+        Ok(Self { column: Some(column), ..Self::default() })
+    }
+
+    /// The ways to make the field, in turn. What is said of the whole holds for each that does not say it.
+    pub fn alternatives(&self, field: &str) -> Result<Vec<Self>, Error> {
+        let Some(first) = &self.first else { return Ok(vec![self.clone()]) };
+        if self.column.is_some() || self.value.is_some() || first.is_empty() {
+            return Err(wrong(field, "either a column, a value, or a list `first` of tables"));
+        }
+        let complete = |value: &Value| {
+            let mut inner = Self::read(field, value)?;
+            if inner.first.is_some() || inner.take.is_some() || !inner.prefer.is_empty() || inner.default.is_some() {
+                return Err(wrong(field, "to have first, take, prefer or default inside of first"));
+            }
+            if inner.pattern.is_none() && inner.unit.is_none() {
+                inner.pattern.clone_from(&self.pattern);
+                inner.unit.clone_from(&self.unit);
+            }
+            inner.zone = inner.zone.or_else(|| self.zone.clone());
+            inner.trim |= self.trim;
+            inner.conditions.extend(self.conditions.iter().cloned());
+            if inner.pattern_of_text.is_none() {
+                inner.pattern_of_text.clone_from(&self.pattern_of_text);
+                inner.replace.clone_from(&self.replace);
+            }
+            if inner.map.is_empty() {
+                inner.map.clone_from(&self.map);
+            }
+            inner.plus = inner.plus.or_else(|| self.plus.clone());
+            inner.minus = inner.minus.or_else(|| self.minus.clone());
+            Ok(inner)
+        };
+        first.iter().map(complete).collect()
+    }
+}
+
+const SEE: &str = "docs/loading.md has all keys, and `callstats load --help` the options";
+
+fn wrong(key: &str, expected: &str) -> Error {
+    Error::new(format!("the mapping's {key} is not {expected}"), SEE)
+}
+
+/// An option of the command line: a key, or a key of a field such as `start.pattern`, and its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    pub key: &'static str,
+    pub part: Option<&'static str>,
+    pub value: Value,
+}
+
+impl Spec {
+    /// Merges the layers. The second value tells whether `call` was asked for, and is not only the plain one.
+    pub fn read(preset: Option<&str>, file: Option<&str>, settings: &[Setting]) -> Result<(Self, bool), Error> {
+        let mut given = file.map(table).transpose()?.unwrap_or_default();
+        let named = match given.remove("preset") {
+            Some(Value::String(name)) => Some(name),
+            Some(_) => return Err(wrong("preset", "a text")),
+            None => None,
+        };
+        let mut merged = match preset.or(named.as_deref()) {
+            Some(name) => table(preset_text(name)?)?,
+            None => Table::new(),
+        };
+        for (key, value) in given {
+            merged.insert(key, value);
+        }
+        for setting in settings {
+            apply(&mut merged, setting);
+        }
+        let has_call = merged.contains_key("call");
+        let mut layers = table(PLAIN)?;
+        layers.extend(merged);
+        let spec: Self = layers.try_into().map_err(|error: toml::de::Error| {
+            Error::new(format!("the mapping is wrong: {}", error.message().replace('\n', " ")), SEE)
+        })?;
+        Ok((spec, has_call))
+    }
+}
+
+pub fn preset_names() -> Vec<&'static str> {
+    PRESETS.iter().map(|(name, _)| *name).collect()
+}
+
+pub fn preset_text(name: &str) -> Result<&'static str, Error> {
+    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
+        Error::new(format!("there is no preset {name:?}"), format!("use one of {}", preset_names().join(", ")))
+    })
+}
+
+fn table(text: &str) -> Result<Table, Error> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Error::new(format!("the mapping is not TOML: line {line}: {}", error.message().replace('\n', " ")), SEE)
+    })
+}
+
+/// Sets a key, or a part of a field, which then is a table.
+fn apply(table: &mut Table, setting: &Setting) {
+    let Some(part) = setting.part else {
+        table.insert(setting.key.into(), setting.value.clone());
+        return;
+    };
+    let plain = || PLAIN.parse::<Table>().ok().and_then(|plain| plain.get(setting.key).cloned());
+    let field = match table.remove(setting.key).or_else(plain) {
+        Some(Value::Table(field)) => field,
+        Some(column) => Table::from_iter([("column".to_owned(), column)]),
+        None => Table::new(),
+    };
+    let mut field = field;
+    if part == "column" {
+        field.remove("value");
+        field.remove("first");
+    }
+    field.insert(part.into(), setting.value.clone());
+    table.insert(setting.key.into(), Value::Table(field));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(key: &'static str, part: Option<&'static str>, value: &str) -> Setting {
+        Setting { key, part, value: Value::String(value.into()) }
+    }
+
+    #[test]
+    fn options_win_over_the_file_and_the_file_over_what_is_plain() {
+        let (spec, has_call) = Spec::read(
+            None,
+            Some("delimiter = ';'\nfolder = 'Queue'\nencoding = 'utf-8'"),
+            &[setting("encoding", None, "utf-16"), setting("start", Some("pattern"), "DD.MM.YYYY")],
+        )
+        .unwrap();
+        assert_eq!((spec.delimiter.as_deref(), spec.encoding.as_deref(), has_call), (Some(";"), Some("utf-16"), false));
+        let start = FieldSpec::read("start", &spec.start.unwrap()).unwrap();
+        assert_eq!(start.column, Some(OneOrMore::One("start".into())));
+        assert_eq!(start.pattern, Some(OneOrMore::One("DD.MM.YYYY".into())));
+        assert_eq!(spec.company, Some(Value::String("company".into())));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, words) in [
+            ("delimeter = ';'", "unknown field `delimeter`"),
+            ("a = ", "line 1"),
+            ("preset = 'x'", "no preset \"x\""),
+            ("header = 1", "header"),
+        ] {
+            let error = Spec::read(None, Some(text), &[]).map(|_| ()).unwrap_err();
+            assert!(error.message.contains(words), "{text}: {error}");
+        }
+        let table: Table = "start = { patern = 'x' }".parse().unwrap();
+        assert!(FieldSpec::read("start", &table["start"]).unwrap_err().message.contains("patern"));
+        assert!(FieldSpec::read("start", &Value::Integer(1)).is_err());
+    }
+}
