@@ -120,9 +120,12 @@ def three_cx(path):
             calls.setdefault(row[1], []).append(row)
     for legs in calls.values():
         first, longest = min(legs, key=lambda leg: leg[3]), max(legs, key=lambda leg: clock(leg[2]))
-        folder = (first[24] if first[21] == "Queue" else "direct" if first[20] != "Extension"
-                  else "internal" if first[21] == "Extension" else "outgoing")
-        agent = longest[14] if longest[22] == "Extension" else longest[10] if longest[21] == "Extension" else longest[9]
+        dials, answers, end = first[7].startswith("Ext."), first[8].startswith("Ext."), longest[13].startswith("Ext.")
+        is_group = first[21] == "Queue" or not first[21] and first[13] and first[13] != first[8]
+        folder = ("internal" if dials and answers else "outgoing" if dials else
+                  (first[24] or first[10]) if is_group else "direct")
+        is_last = end and longest[22] in ("", "Extension")
+        agent = longest[14] if is_last else longest[10] if longest[8].startswith("Ext.") else longest[9]
         yield folder, agent, moment(first[3], "%Y/%m/%d %H:%M:%S"), clock(longest[2])
 
 
