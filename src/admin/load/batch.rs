@@ -137,6 +137,7 @@ fn read_all(
         known_rows: 0,
         records: 0,
         filtered: 0,
+        number_column: mapping.columns.names().iter().position(|name| Columns::key(name) == "file.record"),
         names: Names::default(),
         batch: Batch::default(),
         last_end: 0,
@@ -202,6 +203,8 @@ struct Reading<'a> {
     known_rows: u64,
     records: u64,
     filtered: u64,
+    /// The column that stands for the number of the record.
+    number_column: Option<usize>,
     names: Names,
     batch: Batch,
     /// Where the last row ends.
@@ -224,7 +227,13 @@ impl Reading<'_> {
     }
 
     /// The row of a record; none: it does not count.
-    fn row(&mut self, place: Place, values: &Values) -> Result<Result<Option<Row>, Problem>, Error> {
+    fn row(&mut self, place: Place, values: &mut Values) -> Result<Result<Option<Row>, Problem>, Error> {
+        if let Some(number) = self.number_column {
+            values.set(number, self.records.to_string());
+        }
+        if let Err(problem) = self.mapping.define(values) {
+            return Ok(Err(problem));
+        }
         let read = match row::read(&self.mapping, values, self.point) {
             Ok(Some(read)) => read,
             Ok(None) => {
@@ -370,7 +379,7 @@ impl Sink for Reading<'_> {
         }))
     }
 
-    fn record(&mut self, place: Place, values: &Values) -> Result<(), Error> {
+    fn record(&mut self, place: Place, values: &mut Values) -> Result<(), Error> {
         self.note_last_problem();
         self.records += 1;
         match self.row(place, values)? {

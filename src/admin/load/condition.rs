@@ -28,9 +28,14 @@ const OPERATORS: [&str; 8] = ["!=", "!~", ">=", "<=", "=", "~", ">", "<"];
 impl Condition {
     /// A column's name, an operator, and what to compare with, in which columns stand in braces.
     pub fn parse(text: &str, columns: &mut Columns) -> Result<Self, String> {
+        // What is in brackets belongs to a path.
+        let mut depth = 0;
         let found = text
             .char_indices()
-            .skip(1)
+            .filter(|(at, character)| {
+                depth += i32::from(*character == '[') - i32::from(*character == ']');
+                *at > 0 && depth == 0
+            })
             .find_map(|(at, _)| OPERATORS.iter().find(|&&operator| text[at..].starts_with(operator)).map(|o| (at, *o)));
         let Some((at, operator)) = found else {
             return Err(format!("{text:?} is no condition: write a column, one of = != ~ !~ < <= > >=, and a value"));
@@ -115,6 +120,7 @@ mod tests {
         ] {
             assert_eq!(holds(condition, &[("a", value)]), expected, "{condition} {value}");
         }
+        assert!(holds("p[x=y].a!=", &[("p[x=y].a", "z")]));
         assert!(holds("a={b}", &[("a", "1.5"), ("b", "1.5")]) && !holds("a={b}", &[("a", "1"), ("b", "2")]));
     }
 

@@ -83,7 +83,7 @@ impl Input {
         self.is_regular && length.is_ok_and(|length| length > self.start + self.length)
     }
 
-    /// What a mapping may say of the file itself: `file.name`, `file.stem`, `file.folder`.
+    /// What a mapping may say of the file itself: `file.name`, `file.stem`, `file.folder`, `file.record`.
     pub fn part_of_name(&self, column: &str) -> Option<String> {
         let path = self.path.as_deref();
         let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
@@ -94,6 +94,7 @@ impl Input {
                 let absolute = path.and_then(|path| std::path::absolute(path).ok());
                 Some(text(absolute.as_deref().and_then(Path::parent).and_then(Path::file_name)).unwrap_or_default())
             }
+            "file.record" => Some(String::new()), // each record has its own
             _ => None,
         }
     }

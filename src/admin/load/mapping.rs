@@ -3,6 +3,7 @@
 use crate::admin::error::Error;
 use crate::admin::load::condition::Condition;
 use crate::admin::load::duration::{Point, UNITS, Unit};
+use crate::admin::load::problem::Problem;
 use crate::admin::load::spec::{FieldSpec, OneOrMore, Spec};
 use crate::admin::load::time::{Pattern, Style};
 use crate::admin::load::value::{Alternatives, Columns, Extract, Source, Template, Values};
@@ -112,6 +113,8 @@ pub struct Mapping {
     pub agent: Alternatives<()>,
     pub start: Alternatives<MomentWay>,
     pub duration: DurationField,
+    /// Texts with a name of their own, which stand for columns.
+    pub defined: Vec<(usize, Alternatives<()>)>,
     pub filter: Vec<Condition>,
     /// Records with the same call are one; else they must not differ.
     pub folds: bool,
@@ -135,6 +138,13 @@ impl Mapping {
         .map(|(name, value)| value.as_ref().map_or_else(|| Ok(FieldSpec::default()), |value| FieldSpec::read(name, value)));
         let (folder_spec, agent_spec, start_spec, duration_spec) =
             (folder_spec?, agent_spec?, start_spec?, duration_spec?);
+        let folder = texts("folder", &folder_spec, &mut columns)?;
+        let agent = texts("agent", &agent_spec, &mut columns)?;
+        let start = moments("start", &start_spec, &mut columns)?;
+        let duration = match &duration_spec.end {
+            Some(end) => DurationField::End(moments("duration's end", &FieldSpec::read("duration's end", end)?, &mut columns)?),
+            None => DurationField::Number(durations_of("duration", &duration_spec, &mut columns)?),
+        };
         let ends = [Take::First, Take::Last, Take::Longest];
         let starts = [Take::Earliest, Take::Latest, Take::First, Take::Last, Take::Longest];
         let durations = [Take::Longest, Take::Sum, Take::First, Take::Last, Take::Span];
@@ -144,20 +154,23 @@ impl Mapping {
             start: take("start", &start_spec, Take::Earliest, &starts, &mut columns)?,
             duration: take("duration", &duration_spec, Take::Longest, &durations, &mut columns)?,
         };
-        let duration = match &duration_spec.end {
-            Some(end) => DurationField::End(moments("duration's end", &FieldSpec::read("duration's end", end)?, &mut columns)?),
-            None => DurationField::Number(durations_of("duration", &duration_spec, &mut columns)?),
-        };
+        let mut defined = Vec::new();
+        for (name, value) in &spec.define {
+            let label = format!("definition of {name}");
+            let text = field(&label, Some(value), &mut columns)?;
+            defined.push((columns.place(name), required(&label, text)?));
+        }
         let filter = conditions("filter", &spec.filter, &mut columns)?;
         Ok(Self {
             file: file(spec)?,
             call,
             company: required("company", company)?,
             organization: required("organization", organization)?,
-            folder: texts("folder", &folder_spec, &mut columns)?,
-            agent: texts("agent", &agent_spec, &mut columns)?,
-            start: moments("start", &start_spec, &mut columns)?,
+            folder,
+            agent,
+            start,
             duration,
+            defined,
             filter,
             folds: spec.fold.unwrap_or(has_call),
             takes,
@@ -171,10 +184,21 @@ impl Mapping {
         })
     }
 
+    /// Sets the texts that have names of their own.
+    pub fn define(&self, values: &mut Values) -> Result<(), Problem> {
+        for (place, text) in &self.defined {
+            let text = text.text(values, &self.columns)?.map(|(text, ())| text.into_owned()).unwrap_or_default();
+            values.set(*place, text);
+        }
+        Ok(())
+    }
+
     /// Adapts to the columns that a file has; an error names those that are missing. A field needs one of its columns,
     /// and a filter all.
     pub fn for_header(mut self, is_there: &[bool], header: &[String]) -> Result<Self, Error> {
-        let is_missing = |place: &usize| !is_there.get(*place).copied().unwrap_or(false);
+        let defined: Vec<usize> = self.defined.iter().map(|(place, _)| *place).collect();
+        let is_missing =
+            |place: &usize| !is_there.get(*place).copied().unwrap_or(false) && !defined.contains(place);
         let all_missing = |places: &[usize], has_constant: bool| !has_constant && places.iter().all(is_missing);
         if self.call.as_ref().is_some_and(|call| call.is_optional && all_missing(&call.columns(), call.has_constant())) {
             self.call = None;

@@ -7,7 +7,18 @@ use toml::{Table, Value};
 /// What holds where nothing else is said.
 const PLAIN: &str = include_str!("presets/plain.toml");
 
-const PRESETS: [(&str, &str); 0] = [];
+const PRESETS: [(&str, &str); 10] = [
+    ("3cx", include_str!("presets/3cx.toml")),
+    ("asterisk", include_str!("presets/asterisk.toml")),
+    ("asterisk-custom", include_str!("presets/asterisk-custom.toml")),
+    ("asterisk-export", include_str!("presets/asterisk-export.toml")),
+    ("avaya-ipo", include_str!("presets/avaya-ipo.toml")),
+    ("excel", include_str!("presets/excel.toml")),
+    ("freeswitch", include_str!("presets/freeswitch.toml")),
+    ("vspark-metadata", include_str!("presets/vspark-metadata.toml")),
+    ("vspark-metadata-utc", include_str!("presets/vspark-metadata-utc.toml")),
+    ("vspark-transcript", include_str!("presets/vspark-transcript.toml")),
+];
 
 /// All keys of a mapping, as they are written.
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +38,8 @@ pub struct Spec {
     pub records: Option<String>,
     pub decimal: Option<String>,
     pub filter: Vec<String>,
+    /// In the order of the file.
+    pub define: Table,
     pub fold: Option<bool>,
     pub call: Option<Value>,
     pub company: Option<Value>,
@@ -236,12 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn every_preset_is_a_mapping() {
+        for name in preset_names() {
+            let (spec, has_call) = Spec::read(Some(name), None, &[]).unwrap();
+            let mapping = super::super::mapping::Mapping::new(&spec, has_call);
+            assert!(mapping.is_ok(), "{name}: {:?}", mapping.err());
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, words) in [
             ("delimeter = ';'", "unknown field `delimeter`"),
             ("a = ", "line 1"),
             ("preset = 'x'", "no preset \"x\""),
-            ("header = 1", "header"),
+            ("header = 1", "expected a boolean"),
         ] {
             let error = Spec::read(None, Some(text), &[]).map(|_| ()).unwrap_err();
             assert!(error.message.contains(words), "{text}: {error}");

@@ -2,7 +2,7 @@
 
 use crate::admin::load::duration::{Point, UNITS, Unit, decimal};
 use chrono::format::{Item, Parsed, StrftimeItems};
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 
 /// When a call began, as far as a record says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Style {
 /// Years that calls can be in.
 fn is_storable(moment: Moment) -> bool {
     match moment {
-        Moment::Local(local) => (1..=9999).contains(&chrono::Datelike::year(&local.date())),
+        Moment::Local(local) => (1..=9999).contains(&local.year()),
         Moment::Instant(instant) => (-62_000_000_000_000_000..253_000_000_000_000_000).contains(&instant),
     }
 }
@@ -154,7 +154,8 @@ impl Pattern {
         if parsed.timestamp().is_some() || parsed.offset().is_some() {
             return parsed.to_datetime().ok().map(|at: DateTime<_>| Moment::Instant(at.timestamp_micros()));
         }
-        let date = parsed.to_naive_date().ok()?;
+        // "26" is a year of its own to `%Y`.
+        let date = parsed.to_naive_date().ok().filter(|date| date.year() >= 1900)?;
         let has_time = parsed.hour_div_12().is_some() || parsed.hour_mod_12().is_some() || parsed.minute().is_some();
         let time = if has_time { parsed.to_naive_time().ok()? } else { NaiveTime::MIN };
         // A leap second is the next one.
@@ -299,6 +300,7 @@ mod tests {
             ("%a, %d %b %Y %H:%M:%S %z", "Tue, 31 Mar 2026 20:36:28 +0000", instant("2026-03-31T20:36:28Z")),
             ("%Y-%m-%dT%H:%M:%S%z", "2026-03-31T20:36:28-0100", instant("2026-03-31T21:36:28Z")),
             ("%d/%m/%Y", "31/02/2026", None),
+            ("%d/%m/%Y", "01/02/26", None),
         ] {
             let style = Style { patterns: vec![Pattern::new(pattern).unwrap()], unit: None };
             assert_eq!(style.parse(text, Point::Dot), expected, "{pattern} {text}");

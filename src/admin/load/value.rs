@@ -34,6 +34,9 @@ impl Columns {
     }
 }
 
+/// U+FFFD.
+const REPLACEMENT: &[u8] = b"\xef\xbf\xbd";
+
 /// The values of a record, one for each of [`Columns`]; what is not there is empty.
 #[derive(Debug, Default)]
 pub struct Values {
@@ -41,6 +44,8 @@ pub struct Values {
     ends: Vec<usize>,
     /// Places of values that are not text in the encoding of the file.
     broken: Vec<usize>,
+    /// Values that stand before those of the record.
+    set: Vec<(usize, String)>,
 }
 
 impl Values {
@@ -48,6 +53,12 @@ impl Values {
         self.text.clear();
         self.ends.clear();
         self.broken.clear();
+        self.set.clear();
+    }
+
+    /// Sets a value that the record itself does not have.
+    pub fn set(&mut self, place: usize, text: String) {
+        self.set.push((place, text));
     }
 
     /// The next value. What is not UTF-8 is replaced, and remembered.
@@ -59,10 +70,17 @@ impl Values {
                 self.text.push_str(&String::from_utf8_lossy(bytes));
             }
         }
+        // What a decoder of another encoding could not read.
+        if bytes.windows(3).any(|three| three == REPLACEMENT) && self.broken.last() != Some(&self.ends.len()) {
+            self.broken.push(self.ends.len());
+        }
         self.ends.push(self.text.len());
     }
 
     pub fn get(&self, place: usize) -> &str {
+        if let Some((_, text)) = self.set.iter().find(|(known, _)| *known == place) {
+            return text;
+        }
         let Some(&end) = self.ends.get(place) else { return "" };
         let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or_default();
         self.text.get(start..end).unwrap_or_default()
@@ -197,7 +215,7 @@ impl Extract {
                 return Err(Problem::of_value(
                     columns.name(place),
                     values.get(place),
-                    "this is not UTF-8",
+                    "this is no text in the encoding of the file",
                     "name the encoding of the file, such as --encoding windows-1252",
                 ));
             }

@@ -86,11 +86,12 @@ pub fn read(
         let inside: usize = record.iter().map(|field| field.iter().filter(|byte| **byte == b'\n').count()).sum();
         let line = base.line + reader.position().line().saturating_sub(1 + inside as u64);
         let place = Place { line, end: base.end + reader.position().byte() };
-        if record.iter().any(|field| field.ends_with(&END[1..END.len() - 1])) {
-            if record.len() == 1 && record.get(0) == Some(&END[1..END.len() - 1]) {
-                break;
-            }
-            return Err(Stop::Cut(place.line, Problem::of_record("a quote is not closed", QUOTE_HINT)));
+        if record.len() == 1 && record.get(0) == Some(&END[1..END.len() - 1]) {
+            break;
+        }
+        if record.iter().any(|field| field.ends_with(END)) {
+            // The line end of the last line is inside of the quote, too.
+            return Err(Stop::Cut(place.line + 1, Problem::of_record("a quote is not closed", QUOTE_HINT)));
         }
         if record.iter().all(|field| field.trim_ascii().is_empty()) {
             continue;
@@ -120,7 +121,7 @@ pub fn read(
                 Found::Nowhere => b"",
             });
         }
-        sink.record(place, &values)?;
+        sink.record(place, &mut values)?;
     }
     if header.is_none() {
         return Err(Stop::Failed(Error::new(

@@ -106,7 +106,7 @@ pub fn read(
         let line = position.lines.get() + 1;
         let mut parser = serde_json::Deserializer::from_reader(&mut *lines);
         let records: Vec<String> = mapping.file.records.iter().map(|key| Columns::key(key)).collect();
-        let outcome = Level { reading: &mut reading, path: &records, line }.deserialize(&mut parser);
+        let outcome = Level { reading: &mut reading, path: &records }.deserialize(&mut parser);
         if let Some(error) = reading.stopped.take() {
             return Err(Stop::Failed(error));
         }
@@ -145,7 +145,7 @@ impl Reading<'_> {
         give(&mut self.values, found, self.constants);
         let place = Place { line, end: self.position.bytes.get() };
         self.position.record.set(place.end);
-        self.sink.record(place, &self.values)
+        self.sink.record(place, &mut self.values)
     }
 }
 
@@ -153,7 +153,6 @@ impl Reading<'_> {
 struct Level<'r, 'a> {
     reading: &'r mut Reading<'a>,
     path: &'r [String],
-    line: u64,
 }
 
 impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
@@ -173,8 +172,7 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         loop {
-            let line = self.reading.position.lines.get() + 1;
-            let level = Level { reading: &mut *self.reading, path: self.path, line };
+            let level = Level { reading: &mut *self.reading, path: self.path };
             if array.next_element_seed(level)?.is_none() {
                 return Ok(());
             }
@@ -185,18 +183,18 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
         if let Some((wanted, path)) = self.path.split_first() {
             while let Some(key) = object.next_key::<String>()? {
                 if Columns::key(&key) == *wanted {
-                    let line = self.reading.position.lines.get() + 1;
-                    object.next_value_seed(Level { reading: &mut *self.reading, path, line })?;
+                    object.next_value_seed(Level { reading: &mut *self.reading, path })?;
                 } else {
                     object.next_value::<IgnoredAny>()?;
                 }
             }
             return Ok(());
         }
+        let line = self.reading.position.lines.get() + 1;
         let mut found = vec![None; self.reading.columns];
         let tree = self.reading.tree;
         visit_object(&mut object, &[tree], &mut found)?;
-        let given = self.reading.give(self.line, &found);
+        let given = self.reading.give(line, &found);
         given.map_err(|error| {
             self.reading.stopped = Some(error);
             serde::de::Error::custom("stopped")

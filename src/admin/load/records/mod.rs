@@ -46,7 +46,7 @@ pub trait Sink {
     /// Told before the first record: which columns of the mapping there are, how all are called, and how numbers in
     /// this file may be written.
     fn columns(&mut self, is_there: &[bool], header: &[String], point: Point) -> Result<(), Error>;
-    fn record(&mut self, place: Place, values: &Values) -> Result<(), Error>;
+    fn record(&mut self, place: Place, values: &mut Values) -> Result<(), Error>;
     fn problem(&mut self, place: Place, problem: Problem) -> Result<(), Error>;
 }
 
@@ -133,7 +133,7 @@ mod tests {
             Ok(())
         }
 
-        fn record(&mut self, place: Place, values: &Values) -> Result<(), Error> {
+        fn record(&mut self, place: Place, values: &mut Values) -> Result<(), Error> {
             let _ = write!(self.text, "{}:", place.line);
             for (at, name) in self.mapping.columns.names().iter().enumerate() {
                 if !values.get(at).is_empty() {

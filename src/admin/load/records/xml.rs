@@ -218,7 +218,7 @@ impl Reading<'_> {
         give(&mut self.values, found, self.constants);
         let end = events.position.bytes.get();
         events.position.record.set(end);
-        self.sink.record(Place { line, end }, &self.values).map_err(|error: Error| Stop::Failed(error))
+        self.sink.record(Place { line, end }, &mut self.values).map_err(|error: Error| Stop::Failed(error))
     }
 }
 
