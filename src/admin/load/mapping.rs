@@ -174,11 +174,12 @@ impl Mapping {
             filter,
             folds: spec.fold.unwrap_or(has_call),
             takes,
-            point: match byte("decimal", spec.decimal.as_deref())? {
+            point: match spec.decimal.as_deref() {
                 None => None,
-                Some(b'.') => Some(Point::Dot),
-                Some(b',') => Some(Point::Comma),
-                Some(_) => return Err(wrong("decimal", "is neither a point nor a comma")),
+                Some(".") => Some(Point::Dot),
+                Some(",") => Some(Point::Comma),
+                Some("either") => Some(Point::Either),
+                Some(_) => return Err(wrong("decimal", "is neither a point, nor a comma, nor either")),
             },
             columns,
         })

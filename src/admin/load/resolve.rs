@@ -4,6 +4,7 @@
 use crate::admin::error::Error;
 use crate::admin::load::batch::{Batch, Duration, NewFolder, Row, Start};
 use crate::admin::load::problem::{Problem, Problems};
+use crate::admin::load::row::{ENDS_EARLY, ENDS_EARLY_HINT};
 use crate::admin::load::time::Moment;
 use crate::admin::load::zone::Zone;
 use chrono::{DateTime, Datelike, NaiveDateTime};
@@ -207,10 +208,7 @@ impl Resolver {
             (Some(Duration::Until(end)), Some(start)) => {
                 let micros = self.instant(transaction, end, &zone)? - self.instant(transaction, start, &zone)?;
                 if micros < 0 {
-                    return Ok(Err(Problem::of_record(
-                        "it ends before it starts",
-                        "is the zone of both times the same? A filter leaves such records out",
-                    )));
+                    return Ok(Err(Problem::of_record(ENDS_EARLY, ENDS_EARLY_HINT)));
                 }
                 match i32::try_from((micros + 500).div_euclid(1000)) {
                     Ok(milliseconds) => Some(milliseconds),

@@ -73,7 +73,7 @@ pub fn read<'a>(mapping: &'a Mapping, values: &'a Values, point: Point) -> Resul
         let (label, style) = (mapping.start.label("start", columns), style_of(&mapping.start));
         return Err(empty(&label, &format!("expected {style}")));
     }
-    let length = length(mapping, values, point)?;
+    let length = length(mapping, start, values, point)?;
     if length.is_none() && !is_one_of_several {
         let (label, expected) = match &mapping.duration {
             DurationField::Number(field) => {
@@ -148,16 +148,36 @@ fn looks_like_time(text: &str, style: &crate::admin::load::time::Style) -> bool 
         && text.as_bytes().get(4) == Some(&b'-')
 }
 
-fn length<'a>(mapping: &'a Mapping, values: &'a Values, point: Point) -> Result<Option<Length<'a>>, Problem> {
+fn length<'a>(
+    mapping: &'a Mapping,
+    start: Option<At<'a>>,
+    values: &'a Values,
+    point: Point,
+) -> Result<Option<Length<'a>>, Problem> {
     match &mapping.duration {
         DurationField::Number(field) => {
             Ok(milliseconds("duration", field, values, &mapping.columns, point)?.map(Length::Milliseconds))
         }
         DurationField::End(field) => {
-            Ok(moment("duration", field, values, &mapping.columns, point)?.map(Length::Until))
+            let columns = &mapping.columns;
+            let Some(end) = moment("duration", field, values, columns, point)? else { return Ok(None) };
+            // Those in different zones are compared when these are known.
+            let is_before = start.is_some_and(|start| match (end.moment, start.moment) {
+                (Moment::Local(end_at), Moment::Local(start_at)) => end.zone == start.zone && end_at < start_at,
+                (Moment::Instant(end), Moment::Instant(start)) => end < start,
+                _ => false,
+            });
+            if is_before {
+                let text = field.text(values, columns)?.map(|(text, _)| text.into_owned()).unwrap_or_default();
+                return Err(Problem::of_value(&field.label("duration", columns), &text, ENDS_EARLY, ENDS_EARLY_HINT));
+            }
+            Ok(Some(Length::Until(end)))
         }
     }
 }
+
+pub const ENDS_EARLY: &str = "it ends before it starts";
+pub const ENDS_EARLY_HINT: &str = "is the zone of both times the same? A filter leaves such records out";
 
 fn milliseconds(
     name: &str,

@@ -221,6 +221,12 @@ fn apply(table: &mut Table, setting: &Setting) {
         field.remove("value");
         field.remove("first");
     }
+    // It holds for all ways to make the field.
+    for inner in field.get_mut("first").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Value::Table(inner) = inner {
+            inner.remove(part);
+        }
+    }
     field.insert(part.into(), setting.value.clone());
     table.insert(setting.key.into(), Value::Table(field));
 }

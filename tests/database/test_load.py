@@ -1,0 +1,513 @@
+"""`callstats load`: what of a file becomes calls, what is refused, and that a file counts once."""
+
+import contextlib
+import gzip
+import json
+import os
+import pathlib
+import pty
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ..support.processes import CALLSTATS, PROJECT, as_user, wait_until
+from ..support.worker import ROOT_TOKEN, Worker
+
+HEADER = "company,organization,folder,agent,start,seconds\n"
+ROW = "acme,support,Sales,anna,2026-03-03 08:15:00,125\n"
+WITH_IDS = "call,company,organization,folder,agent,start,seconds\n"
+
+
+class Site:
+    """A database with acme/support in Berlin, and the command in a folder with files."""
+
+    def __init__(self, database, folder):
+        self.database, self.folder = database, folder
+        database.query("""insert into callstats.company (id, short_name) values (1, 'acme');
+            insert into callstats.organization (id, company_id, short_name, time_zone)
+            values (1, 1, 'support', 'Europe/Berlin')""")
+        url = database.url.replace("user=callstats_worker", "user=owner")
+        self.environment = os.environ | {"DATABASE_URL": url}
+
+    def run(self, *words, **options):
+        options = {"text": True} | options
+        return subprocess.run([CALLSTATS, "load", *words], capture_output=True, cwd=self.folder, env=self.environment,
+                              **options)
+
+    def load(self, *words, **options):
+        done = self.run(*words, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *words, **options):
+        done = self.run(*words, **options)
+        assert done.returncode == 1 and done.stdout == "", (done.stdout, done.stderr)
+        return done.stderr
+
+    def write(self, name, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        (self.folder / name).write_bytes(data)
+        return name
+
+    @property
+    def calls(self):
+        """How many, and their average in seconds."""
+        return self.database.query("select count(*)::int, (avg(duration_ms) / 1000)::float from callstats.call")[0]
+
+    def rows(self):
+        return self.database.query("""select f.name, c.agent_id, c.started_at::text, c.duration_ms
+            from callstats.call c join callstats.folder f on f.id = c.folder_id order by c.started_at, c.agent_id""")
+
+
+@pytest.fixture
+def site(database, tmp_path):
+    return Site(database, tmp_path)
+
+
+def test_a_file_becomes_calls(site, start):
+    site.write("calls.csv", HEADER + 'acme,support,"New, ""quoted""",007,2026-03-03 08:15:00,12.5\n'
+               "acme,support,Sales,,2026-03-03T23:30:00Z,0\nacme,support,Sales,x,2026-03-03 23:59,1.0005\n")
+    printed = site.load("calls.csv")
+    assert printed == ("calls.csv: 3 new, 0 unchanged, 0 changed "
+                       "(3 calls of 3 records, 2 days from 2026-03-03 to 2026-03-04, 2 new folders)\n")
+    worker = start(Worker, site.database.url)
+    uri = f"/stats/acme/support?token={ROOT_TOKEN}&daterange=20260303-20260304"
+    assert worker.ask("GET", uri).body == (
+        b'[{"date":"20260303","folder":"New, \\"quoted\\"","calls":1,"avg_duration_seconds":12.5,"agents":'
+        b'[{"agent_id":"007","calls":1,"avg_duration_seconds":12.5}]},{"date":"20260303","folder":"Sales","calls":1,'
+        b'"avg_duration_seconds":1.001,"agents":[{"agent_id":"x","calls":1,"avg_duration_seconds":1.001}]},'
+        b'{"date":"20260304","folder":"Sales","calls":1,"avg_duration_seconds":0}]')
+
+
+def test_columns_come_in_any_order_and_case_and_others_are_named(site):
+    done = site.run("-", input="Seconds;START;Comment;folder;Organization;COMPANY\n1,5;2026-03-03 08:00;x;Sales;support;acme\n")
+    assert done.returncode == 0 and 'these columns are not used: "Comment"' in done.stderr
+    assert site.rows() == [("Sales", None, "2026-03-03 08:00:00", 1500)]
+
+
+@pytest.mark.parametrize("encode", [
+    lambda text: text.encode("utf-16-le"), lambda text: text.encode("utf-16-be"), lambda text: text.encode("utf-16"),
+    lambda text: text.encode("utf-8-sig"), lambda text: text.replace("\n", "\r\n").encode(),
+    lambda text: text.replace("\n", "\n\n").encode(), lambda text: text.rstrip("\n").encode(),
+    lambda text: gzip.compress(text.encode()),
+], ids=["UTF-16LE", "UTF-16BE", "UTF-16 with mark", "UTF-8 with mark", "CRLF", "blank lines", "no last line end", "gzip"])
+def test_each_form_of_a_text_is_read_whole(encode, site):
+    site.write("calls.csv", encode(HEADER + ROW + ROW.replace("Sales", "Büro").replace("125", "250")))
+    assert site.load("calls.csv").startswith("calls.csv: 2 new,")
+    assert site.calls == (2, 187.5)
+
+
+def test_another_encoding_is_named(site):
+    site.write("calls.csv", (HEADER + ROW.replace("Sales", "Büro")).encode("windows-1252"))
+    assert 'line 2, column folder: "B�ro": this is no text' in site.refused("calls.csv")
+    site.load("--encoding", "windows-1252", "calls.csv")
+    assert site.rows()[0][0] == "Büro"
+
+
+@pytest.mark.parametrize("opened", ["-", "/dev/stdin", "pipe", "standard input that is a file"])
+def test_files_come_from_wherever(opened, site):
+    site.write("calls.csv", HEADER + ROW)
+    if opened == "pipe":
+        os.mkfifo(site.folder / "pipe")
+        writer = threading.Thread(target=lambda: (site.folder / "pipe").write_text(HEADER + ROW))
+        writer.start()
+        printed = site.load("pipe")
+        writer.join()
+    elif opened.startswith("standard"):
+        with open(site.folder / "calls.csv") as file:
+            printed = site.load("-", stdin=file)
+    else:
+        printed = site.load(opened, input=HEADER + ROW)
+    assert "1 new" in printed and site.calls[0] == 1
+
+
+# What was read counts once.
+
+
+@pytest.mark.parametrize("first, second, printed, expected", [
+    (HEADER + ROW, HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
+    (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 1 unchanged, 0 changed", (2, 187.5)),
+    (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 1 unchanged", (1, 125)),
+    (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
+    (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"), "0 new, 1 unchanged, 1 changed", (2, 187.5)),
+    (HEADER + ROW.rstrip("\n"), HEADER + ROW, "0 new, 1 unchanged, 0 changed", (1, 125)),
+    (HEADER + ROW.rstrip("\n"), HEADER + ROW + ROW, "1 new, 1 unchanged, 0 changed", (2, 125)),
+    (HEADER, HEADER, "0 new, 0 unchanged", (0, None)),
+    (HEADER, HEADER + ROW, "1 new, 0 unchanged", (1, 125)),
+], ids=["same", "grown", "CRLF", "mark", "cut", "no line end", "no line end, and grown", "quiet days", "after a quiet day"])
+def test_what_was_read_before_does_not_count_again(first, second, printed, expected, site):
+    site.load("-", input=first)
+    assert printed in site.load("-", input=second)
+    assert site.calls == expected
+    assert "0 new" in site.load("-", input=second) and site.calls == expected
+
+
+def test_a_known_file_can_be_refused(site):
+    site.load("-", input=HEADER + ROW)
+    assert "loaded before, at 20" in site.load("-", input=HEADER + ROW)
+    assert "was loaded before" in site.refused("--if-loaded", "refuse", "-", input=HEADER + ROW)
+
+
+def test_a_file_that_an_earlier_version_loaded_is_known(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.database.query("insert into callstats.loaded_file (sha256, name, calls) values (sha256(%s), 'calls.csv', 1)",
+                        (HEADER + ROW).encode())
+    assert "0 new, 1 unchanged" in site.load("calls.csv")
+
+
+def test_a_file_that_grows_is_read_as_far_as_it_was(site):
+    site.write("calls.csv", HEADER + ROW * 200_000)
+    written = threading.Event()
+    is_over = threading.Event()
+
+    def write():
+        with open(site.folder / "calls.csv", "a") as file:
+            while not is_over.is_set():
+                file.write(ROW + ROW[:40])
+                file.flush()
+                written.set()
+                file.write(ROW[40:])
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        written.wait(10)
+        first = site.load("calls.csv")
+    finally:
+        is_over.set()
+        writer.join()
+    assert site.calls[0] >= 200_000 and f"{site.calls[0]:,} new" in first
+    site.load("calls.csv")
+    assert site.calls[0] == (site.folder / "calls.csv").read_text().count("\n") - 1
+
+
+def test_two_loads_of_one_file_at_once_count_once(site):
+    site.write("calls.csv", HEADER + ROW * 20_000)
+    command = [CALLSTATS, "load", "calls.csv"]
+    both = [subprocess.Popen(command, cwd=site.folder, env=site.environment, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    printed = sorted(process.communicate(timeout=60)[0] for process in both)
+    assert "20,000 unchanged" in printed[0] and "20,000 new" in printed[1]
+    assert site.calls[0] == 20_000
+
+
+# The identity of a call.
+
+
+def ids(*calls):
+    return WITH_IDS + "".join(f"{call},acme,support,{folder},anna,2026-03-03 08:15:00,{seconds}\n"
+                              for call, folder, seconds in calls)
+
+
+def test_calls_with_ids_are_new_unchanged_or_changed(site):
+    week = [(f"c{number}", "Sales", 10) for number in range(5000)]
+    assert "5,000 new, 0 unchanged, 0 changed" in site.load("-", input=ids(*week))
+    later = [(f"d{number}", "Sales", 10) for number in range(12)] + week[12:]
+    later[100:103] = [(call, "Service", 20) for call, _, _ in later[100:103]]
+    assert "12 new, 4,985 unchanged, 3 changed" in site.load("-", input=ids(*later))
+    assert site.database.query("select name, count(*)::int from callstats.call c join callstats.folder f on f.id = folder_id "
+                               "group by name order by name") == [("Sales", 5009), ("Service", 3)]
+    # Once more, in another order.
+    assert "0 new, 5,000 unchanged, 0 changed" in site.load("-", input=ids(*reversed(later)))
+
+
+def test_calls_that_differ_can_be_left(site):
+    site.load("-", input=ids(("a", "Sales", 10)))
+    printed = site.load("--existing", "leave", "-", input=ids(("a", "Sales", 20), ("b", "Sales", 30)))
+    assert "1 new, 0 unchanged, 1 changed and left as they were" in printed
+    assert site.calls == (2, 20)
+
+
+def test_an_id_is_unique_in_its_organization(site):
+    site.database.query("insert into callstats.organization (company_id, short_name) values (1, 'other')")
+    site.load("-", input=ids(("a", "Sales", 10)) + "a,acme,other,Sales,,2026-03-03 08:15:00,20\n")
+    assert site.calls == (2, 15)
+
+
+def test_records_with_one_id_must_not_differ_unless_they_are_folded(site):
+    same = ids(("a", "Sales", 10), ("b", "Sales", 1), ("a", "Sales", 10))
+    assert "2 new" in site.load("-", input=same)
+    differ = ids(("x", "Sales", 10), ("x", "Sales", 20))
+    assert 'line 3, column call: "x": another record of this call, at line 2' in site.refused("-", input=differ)
+    site.write("fold.toml", 'call = "call"')
+    assert "1 new" in site.load("--map", "fold.toml", "-", input=differ)
+    assert site.database.value("select duration_ms from callstats.call where external_id = 'x'") == 20_000
+
+
+def test_ids_on_partitions(site):
+    site.database.query("insert into callstats.folder (organization_id, name) values (1, 'Sales'); "
+                        "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) "
+                        "select 1, id, '2026-01-01', 1 from callstats.folder")
+    site.database.script(PROJECT / "deploy" / "partitions.sql")
+    later = site.database.value("select to_char(now() + interval '40 days', 'YYYY-MM-DD HH24:MI:SS')")
+    site.load("-", input=ids(("a", "Sales", 10)))
+    assert "0 new, 0 unchanged, 1 changed" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
+    assert "0 new, 1 unchanged" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
+    report = site.refused("-", input=HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03"))
+    assert "line 3: there is no partition for the month of 2099-03-03" in report and "create_month_partitions" in report
+
+
+def test_a_file_does_not_count_with_and_without_ids(site):
+    site.load("-", input=ids(("a", "Sales", 10)))
+    site.write("no-ids.toml", 'call = { value = "" }')
+    assert "with ids" in site.refused("--map", "no-ids.toml", "-", input=ids(("a", "Sales", 10)))
+    assert site.calls[0] == 1
+
+
+# What is wrong is told, and changes nothing.
+
+
+@pytest.mark.parametrize("row, words", [
+    ("nobody,support,A,,2026-03-03 08:00,1", 'line 3, column company: "nobody": there is no such company'),
+    ("acme,suport,A,,2026-03-03 08:00,1", 'line 3, column organization: "suport": there is no such organization'),
+    ("acme,support,,,2026-03-03 08:00,1", 'line 3, column folder: "": a folder must have a name'),
+    ("acme,support,..,,2026-03-03 08:00,1", 'line 3, column folder: "..": the name of the folder is a path'),
+    ("acme,support, Sales,,2026-03-03 08:00,1", 'line 3, column folder: " Sales": the name of the folder starts'),
+    ("acme,support,A\tB,,2026-03-03 08:00,1", r'line 3, column folder: "A\tB": the name of the folder has a control'),
+    ("acme,support,A,,2026-02-30 08:00,1", 'line 3, column start: "2026-02-30 08:00": there is no such time'),
+    ("acme,support,A,,2026-03-03 25:00,1", 'line 3, column start: "2026-03-03 25:00": there is no such time'),
+    ("acme,support,A,,2026-03-03 08:00+25:00,1", 'line 3, column start: "2026-03-03 08:00+25:00": there is no such time'),
+    ("acme,support,A,,03/03/2026,1", 'line 3, column start: "03/03/2026": expected a time'),
+    ("acme,support,A,,٢٠٢٦-03-03 08:00,1", "line 3, column start: "),
+    ("acme,support,A,,now,1", 'line 3, column start: "now"'),
+    ("acme,support,A,,,1", 'line 3, column start: ""'),
+    ("acme,support,A,,2026-03-03 08:00,-1", 'line 3, column seconds: "-1": expected a number'),
+    ("acme,support,A,,2026-03-03 08:00,abc", 'line 3, column seconds: "abc": expected a number'),
+    ("acme,support,A,,2026-03-03 08:00,NaN", 'line 3, column seconds: "NaN": expected a number'),
+    ("acme,support,A,,2026-03-03 08:00,", 'line 3, column seconds: ""'),
+    ("acme,support,A,,2026-03-03 08:00,9999999", 'line 3, column seconds: "9999999": more than'),
+    ("acme,support," + "x" * 1001 + ",,2026-03-03 08:00,1", "line 3, column folder"),
+    ("acme,support,A," + "x" * 1001 + ",2026-03-03 08:00,1", "line 3, column agent"),
+    ("acme,support,A,,2026-03-03 08:00", 'line 3: it ends before the column "seconds"'),
+    ("acme,support,A,,2026-03-03 08:00,1,x", "line 3: it has 7 columns, and the header 6"),
+    ('acme,support,"A\nB",,2026-03-03 08:00,x', "line 3, column folder"),
+    ("\\.", "line 3: it ends before the column"),
+    ('acme,support,"A,,2026-03-03 08:00,1', "line 3: a quote is not closed"),
+    ("acme,support,A\0,,2026-03-03 08:00,1", r'line 3, column folder: "A\0": the name of the folder has a control'),
+    ("acme,support,A,a\0,2026-03-03 08:00,1", r'line 3, column agent: "a\0": an agent id has no control'),
+])
+def test_a_bad_row_is_told_and_changes_nothing(row, words, site):
+    report = site.refused("-", input=HEADER + ROW + row + "\n" + ROW)
+    assert report.startswith("callstats: standard input line 3") and words in report, report
+    assert "nothing of it was loaded. Hint: " in report and report.count("\n") == 1
+    assert site.database.query("select count(*) from callstats.call, callstats.loaded_file") == [(0,)]
+    assert site.database.query("select * from callstats.folder") == []
+
+
+@pytest.mark.parametrize("value", ["x" * 1_000_000, "line one\nline two\nline three\nline four\n" * 5000, "\x1b[31m\r" * 100])
+def test_a_large_or_harmful_value_is_cut_and_escaped(value, site):
+    report = site.refused("-", input=HEADER + ROW + f'acme,support,A,,2026-03-03 08:00,"{value}"\n')
+    assert 'line 3, column seconds: "' in report and "expected a number of seconds" in report
+    assert len(report) < 500 and report.count("\n") == 1 and "\x1b" not in report and "\r" not in report
+
+
+def test_the_first_problems_are_told_and_the_others_counted(site):
+    report = site.refused("-", input=HEADER + "acme,support,A,,x,1\n" * 25 + "nobody,support,A,,2026-03-03 08:00,1\n")
+    assert report.count("column start") == 10 and "and 16 more" in report
+
+
+@pytest.mark.parametrize("words, text, reason", [
+    (["/nowhere.csv"], None, "No such file"), (["-"], "", "it is empty"),
+    (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; the columns are "a", "b", "c"'),
+    (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
+    (["--preset", "nobody", "-"], "", 'no preset "nobody"'), (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
+    (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
+    (["--column", "x=y", "-"], HEADER, "does not begin with a field"), (["--filter", "x", "-"], HEADER, "condition"),
+    (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
+])
+def test_what_cannot_be_read_is_told(words, text, reason, site):
+    assert reason in site.refused(*words, input=text)
+
+
+def test_the_language_of_the_server_does_not_matter(site):
+    site.database.query(f"alter database {site.database.name} set lc_messages = 'de_DE.UTF-8'")
+    site.environment |= {"LANG": "de_DE.UTF-8", "LC_ALL": "C"}
+    site.write("ümläut 'x'.csv", HEADER + ROW)
+    assert site.load("ümläut 'x'.csv").startswith("ümläut 'x'.csv: 1 new")
+
+
+@pytest.mark.parametrize("name", ["x\t';touch pwned;#.csv", "$(touch pwned).csv", "`touch pwned`.csv", "a b.csv",
+                                  "'; touch pwned; '.csv", "-n.csv", "a\nb.csv", "\\'\"$x.csv", "\x1b[31m.csv"])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_nothing_runs_in_the_name_of_a_file(name, locale, site):
+    site.write(name, HEADER + ROW)
+    site.environment |= {"LC_ALL": locale}
+    printed = site.load(f"./{name}" if name.startswith("-") else name)
+    assert "1 new" in printed and "\x1b" not in printed and printed.count("\n") == 1
+    assert not (site.folder / "pwned").exists() and site.calls[0] == 1
+
+
+def test_each_file_is_loaded_by_itself(site):
+    site.write("good.csv", HEADER + ROW)
+    site.write("bad.csv", HEADER + "x\n")
+    site.write("other.csv", HEADER + ROW.replace("125", "250"))
+    done = site.run("bad.csv", "good.csv", "other.csv", "none.csv")
+    assert done.returncode == 1 and site.calls == (2, 187.5)
+    assert "bad.csv line 2: it ends" in done.stderr and "cannot read none.csv" in done.stderr
+    assert done.stdout.startswith("good.csv: 1 new") and "other.csv: 1 new" in done.stdout
+
+
+# How a mapping reads.
+
+
+def test_options_map_a_file_without_header(site):
+    site.load("--no-header", "--delimiter", "|", "--column", "start=2", "--start-pattern", "DD.MM.YY HH24:MI", "--time-zone",
+              "America/New_York", "--column", "duration=3", "--unit", "hms", "--column", "agent=1", "--company", "acme",
+              "--organization", "support", "--folder", "{Sales}", "--filter", "4=ANSWERED", "-",
+              input="anna|03.03.26 20:00|0:02:05|ANSWERED\nbob|03.03.26 20:00|0:02:05|BUSY\n")
+    assert site.rows() == [("{Sales}", "anna", "2026-03-04 02:00:00", 125_000)]
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("2026-03-29 02:30:00", "2026-03-29 02:30:00"),  # a wall-clock time of the organization stays as it is written
+    ("2026-03-29T00:59:59Z", "2026-03-29 01:59:59"), ("2026-03-29T01:00:00Z", "2026-03-29 03:00:00"),
+    ("2026-10-25T00:30:00Z", "2026-10-25 02:30:00"), ("2026-10-25T01:30:00Z", "2026-10-25 02:30:00"),
+    ("2026-03-03 08:15:00.123456789+05:30", "2026-03-03 03:45:00.123456"),
+])
+def test_times_with_an_offset_are_those_of_the_organization(text, expected, site):
+    site.load("-", input=HEADER + ROW.replace("2026-03-03 08:15:00", text))
+    assert site.rows()[0][2] == expected
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "America/St_Johns", "Australia/Lord_Howe",
+                                  "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Apia", "America/Sao_Paulo"])
+def test_zones_are_those_of_the_server(zone, site):
+    """Each half hour of days on which clocks change, from and to another zone, as PostgreSQL converts it."""
+    days = ["2011-12-29", "2018-02-17", "2018-11-03", "2026-02-14", "2026-03-07", "2026-03-28", "2026-04-04", "2026-10-03", "2026-10-24", "2026-10-31"]
+    times = [f"{day} {hour:02}:{minute}:00" for day in days for hour in range(24) for minute in ("00", "15", "45")]
+    times += [f"{day[:8]}{int(day[8:]) + 1:02} {hour:02}:30:00" for day in days for hour in range(24) if day != "2026-10-31"]
+    site.load("--time-zone", zone, "--company", "acme", "--organization", "support", "--folder", "f", "-",
+              input="start,agent,seconds\n" + "".join(f"{at},{at},1\n" for at in times))
+    wrong = site.database.query(f"""select agent_id, started_at from callstats.call
+        where started_at <> agent_id::timestamp at time zone '{zone}' at time zone 'Europe/Berlin'""")
+    assert wrong == [] and site.calls[0] == len(times)
+
+
+# What a check shows.
+
+
+def test_a_check_writes_nothing(site):
+    for text in (HEADER + ROW + ROW.replace("Sales", "Service"), ids(("a", "Sales", 10))):
+        printed = site.load("--check", "-", input=text)
+        assert printed.startswith("standard input: would be ") and "new," in printed
+        assert "COMPANY  ORGANIZATION  FOLDER" in printed and "Sales" in printed
+        for table in ("call", "folder", "loaded_file", "call_key"):
+            assert site.database.value(f"select count(*) from callstats.{table}") == 0
+    site.load("-", input=HEADER + ROW)
+    assert "0 new, 1 unchanged" in site.load("--check", "-", input=HEADER + ROW)
+    assert "nothing of it was loaded" not in site.refused("--check", "-", input=HEADER + "x\n")
+
+
+@pytest.mark.parametrize("rows, warning", [
+    ([ROW.replace(",125", ",0.002")], "the average of all calls is 0.002 seconds"),
+    ([ROW.replace(",125", ",22409")], "the average of all calls is 22409 seconds"),
+    ([ROW.replace("anna", f"a{number}") for number in range(30)], "as many agents as calls"),
+    ([ROW.replace("2026", "2096")], "1 of 1 calls start in the future"),
+    ([ROW.replace("Sales", "SALES")], 'the new folder "SALES" looks like "Sales"'),
+    ([ROW.replace("Sales", "Sa\u2009les"), ROW.replace("Sales", "Sa les")], "looks like"),
+    ([ROW.replace("2026", "2019")], "not on the day when the file was written"),
+])
+@pytest.mark.parametrize("words", [[], ["--check"]])
+def test_what_is_implausible_is_told(rows, warning, words, site):
+    site.database.query("insert into callstats.folder (organization_id, name) values (1, 'Sales')")
+    site.write("calls.csv", HEADER + "".join(rows))
+    assert warning in site.run(*words, "calls.csv").stderr
+
+
+def test_a_summary_is_json_if_wanted(site):
+    site.write("good.csv", HEADER.replace("\n", ",extra\n") + ROW.replace("\n", ",1\n"))
+    site.write("bad.csv", HEADER + "x\n")
+    done = site.run("--json", "good.csv", "bad.csv")
+    good, bad = json.loads(done.stdout)["files"]
+    assert done.returncode == 1 and (good["new"], good["unchanged"], good["changed"]) == (1, 0, 0)
+    assert good["folders"] == [{"company": "acme", "organization": "support", "folder": "Sales", "is_new": True,
+                                "calls": 1, "avg_duration_seconds": 125.0}]
+    assert good["ignored_columns"] == ["extra"] and good["first_day"] == "2026-03-03"
+    assert bad["file"] == "bad.csv" and "line 2" in bad["error"] and bad["hint"]
+
+
+# Whatever ends it, nothing is half done.
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, "server"])
+@pytest.mark.parametrize("header, row", [(HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n")],
+                         ids=["without ids", "with ids"])
+def test_an_end_in_the_middle_leaves_nothing(ending, header, row, site):
+    rows = header + "".join(row.format(number) for number in range(200_000))
+    site.write("calls.csv", rows)
+    process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=site.environment,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    backends = "select pid from pg_stat_activity where query ilike 'copy %%' and pid <> pg_backend_pid()"
+    wait_until(lambda: site.database.query(backends), what="rows are being written")
+    if ending == "server":
+        site.database.query(f"select pg_terminate_backend(pid) from ({backends}) p")
+    else:
+        process.send_signal(ending)
+    _, report = process.communicate(timeout=30)
+    if ending == "server":
+        assert process.returncode == 1 and "nothing of it was loaded" in report, report
+    else:
+        assert process.returncode == -ending
+        assert ending == signal.SIGKILL or "interrupted; nothing of the file was loaded" in report, report
+    wait_until(lambda: not site.database.query(backends), what="the server gives up")
+    assert site.database.query("select count(*) from callstats.call, callstats.loaded_file") == [(0,)]
+    assert "200,000 new" in site.load("calls.csv")
+
+
+def test_a_full_disk_for_a_pipe_is_told(site):
+    full = site.folder / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], check=True)
+    try:
+        site.environment |= {"TMPDIR": str(full)}
+        report = site.refused("-", input=HEADER + ROW * 10_000)
+        assert "No space left on device" in report and "TMPDIR" in report
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+def test_a_role_that_may_only_load_loads(site):
+    grants = (PROJECT / "docs" / "loading.md").read_text().split("```sql\n")[1].split("```")[0]
+    site.database.query(grants.replace("%", "%%"))
+    try:
+        site.environment["DATABASE_URL"] = site.database.url.replace("user=callstats_worker", "user=callstats_loader")
+        site.load("-", input=HEADER + ROW)
+        site.load("-", input=ids(("a", "Sales", 10)))
+        assert "1 changed" in site.load("-", input=ids(("a", "Service", 10)))
+    finally:
+        site.database.query("drop owned by callstats_loader; drop role callstats_loader")
+
+
+def test_memory_stays_small_whatever_the_file(site):
+    site.write("fold.toml", 'call = "agent"')
+    lines = (f"acme,support,folder {number % 50},agent{number % 90_000},2026-03-03 08:15:00,{number % 600}\n" for number in range(300_000))
+    site.write("calls.csv", HEADER + "".join(lines))
+    for words in ([], ["--map", "fold.toml"]):
+        site.database.query("truncate callstats.loaded_file")
+        done = subprocess.run(["/usr/bin/time", "-f", "%M", CALLSTATS, "load", *words, "calls.csv"], cwd=site.folder,
+                              env=site.environment, capture_output=True, text=True)
+        peak = int(done.stderr.splitlines()[-1])
+        assert done.returncode == 0 and peak < 64 * 1024, done.stderr
+        print(f"{words}: peak {peak} kB")
+
+
+def test_progress_is_for_a_terminal_only(site):
+    site.write("calls.csv", HEADER + ROW * 300_000)
+    main, other = pty.openpty()
+    environment = site.environment | {"TERM": "xterm"}
+    process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=environment, stdout=subprocess.PIPE,
+                               stderr=other, stdin=subprocess.DEVNULL)
+    os.close(other)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while select.select([main], [], [], 30)[0]:
+            shown += os.read(main, 65536)
+    os.close(main)
+    assert process.wait() == 0 and b"reading" in shown and b"300,000 new" in process.stdout.read()
+    site.write("calls.csv", HEADER + ROW * 1000 + ROW.replace("125", "1"))
+    assert site.run("calls.csv").stderr.count("\r") == 0
