@@ -43,6 +43,11 @@ def cgi(url, folder, uri=DAY, **environment):
     return int(re.search(rb"Status: (\d+)", head)[1]), body, done.stderr.decode()
 
 
+def assert_answered_by_cgi(url, folder, pooler):
+    status, body, log = cgi(url, folder)
+    assert (status, body) == (200, BILLING), f"{log}\n{pooler.process.text()}"
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_answers_come_through_a_pooler(mode, replay_database, start):
     pooler = start(PgBouncer, replay_database, mode)
@@ -51,7 +56,7 @@ def test_answers_come_through_a_pooler(mode, replay_database, start):
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
             answers = list(threads.map(lambda _, worker=worker: worker.ask("GET", DAY), range(200)))
         assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}, worker.text()
-        assert cgi(url, worker.folder)[:2] == (200, BILLING)
+        assert_answered_by_cgi(url, worker.folder, pooler)
 
 
 def test_statements_without_a_name_take_over_where_prepared_ones_are_lost(replay_database, start):
@@ -199,5 +204,5 @@ def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_da
         assert "no reply within 2000 ms" in log and "a pooler without a free server connection" in log, log
         worker = start(Worker, pooler.url)
         assert worker.ask("GET", DAY).status == 503
-    assert cgi(pooler.url, folder)[:2] == (200, BILLING)
+    assert_answered_by_cgi(pooler.url, folder, pooler)
     wait_until(lambda: worker.ask("GET", DAY).status == 200, 30)

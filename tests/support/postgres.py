@@ -12,6 +12,9 @@ import psycopg2
 
 from .processes import PROJECT, Folder, Process, as_user, wait_until
 
+MAX_CONNECTIONS = 200
+WORKER_CONNECTIONS = 150
+
 
 def programs():
     """The folder of the server that `tests/run --postgres` chose, or of the newest one that is installed."""
@@ -39,7 +42,7 @@ class Cluster:
             "-c",
             f"unix_socket_directories={self.folder.path}",
             "-c",
-            "max_connections=200",
+            f"max_connections={MAX_CONNECTIONS}",
             "-c",
             f"port={port}",
             *itertools.chain(*(("-c", setting) for setting in settings)),
@@ -96,6 +99,8 @@ class Cluster:
         database = (kind or Database)(self, name)
         if with_schema:
             database.script(PROJECT / "deploy" / "schema.sql")
+            # Workers of several tests share the role: those that stay keep none of the others from connecting.
+            self.execute(f"alter role callstats_worker connection limit {WORKER_CONNECTIONS}")
         return database
 
 
