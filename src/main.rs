@@ -7,6 +7,7 @@ use callstats::config::Config;
 use callstats::config::listen::SocketAccess;
 use callstats::database::Connector;
 use callstats::server::listen::{self, Listener};
+use callstats::server::signals::Signals;
 use callstats::server::{cgi, log_format, worker};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -79,15 +80,17 @@ fn run() -> Result<(), Failure> {
     match cli::parse(start, std::env::args_os().skip(1)).map_err(Failure::Usage)? {
         Command::Serve => {
             let (config, connector) = load_config().map_err(Failure::Config)?;
-            worker::run(&config, connector, io::stdin().as_fd()).map_err(|error| Failure::Io("serve".into(), error))
+            let signals = register_signals()?;
+            worker::run(&config, connector, io::stdin().as_fd(), &signals).map_err(cannot_serve)
         }
         Command::Listen(address, access) => {
             let (config, connector) = load_config().map_err(Failure::Config)?;
             let configured = config.socket_access.clone();
             let access =
                 SocketAccess { mode: access.mode.or(configured.mode), group: access.group.or(configured.group) };
+            let signals = register_signals()?; // before there is a socket, which a signal would leave behind
             let listener = Listener::bind(&address, &access).map_err(Failure::Listen)?;
-            worker::run(&config, connector, listener.as_fd()).map_err(|error| Failure::Io("serve".into(), error))
+            worker::run(&config, connector, listener.as_fd(), &signals).map_err(cannot_serve)
         }
         Command::Cgi => {
             let configured = load_config();
@@ -102,6 +105,14 @@ fn run() -> Result<(), Failure> {
             printed.map_err(|error| Failure::Io("write to standard output".into(), error))
         }
     }
+}
+
+fn register_signals() -> Result<Signals, Failure> {
+    Signals::register().map_err(|error| Failure::Io("handle signals".into(), error))
+}
+
+fn cannot_serve(error: io::Error) -> Failure {
+    Failure::Io("serve".into(), error)
 }
 
 /// The configuration of the environment, or all that is wrong with it.

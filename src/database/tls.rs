@@ -11,7 +11,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::ssl::SslVerifyMode;
 use openssl::ssl::{ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVersion};
 use openssl::x509::store::X509Lookup;
-use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::store::{X509StoreBuilder, X509StoreBuilderRef};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509Ref, X509VerifyResult};
 use postgres_openssl::{TlsConnector, TlsStream};
@@ -107,23 +107,35 @@ fn trust(options: &TlsOptions, builder: &mut SslConnectorBuilder) -> Result<bool
         }
         RootCertificates::File(_) | RootCertificates::None => return Ok(false),
     }
-    // Missing or empty lists are no error in libpq either.
     let store = builder.cert_store_mut();
-    let mut has_lists = false;
-    if let Some(path) = options.revoked.as_ref().and_then(|path| path.to_str()).filter(|path| Path::new(path).exists())
-    {
-        let lookup = store.add_lookup(X509Lookup::file());
-        has_lists |= lookup.and_then(|lookup| lookup.load_crl_file(path, SslFiletype::PEM)).is_ok();
-    }
-    if let Some(path) = options.revoked_folder.as_ref().and_then(|path| path.to_str()) {
-        let lookup = store.add_lookup(X509Lookup::hash_dir());
-        has_lists |= lookup.and_then(|lookup| lookup.add_dir(path, SslFiletype::PEM)).is_ok();
-    }
-    if has_lists {
+    if load_revoked(options, store) {
         let flags = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
         store.set_flags(flags).map_err(|error| format!("OpenSSL fails: {error}"))?;
     }
     Ok(true)
+}
+
+/// Loads lists of revoked certificates. Whether certificates are to be checked against them: as in libpq, a file that
+/// cannot be read makes the folder count for nothing as well.
+fn load_revoked(options: &TlsOptions, store: &mut X509StoreBuilderRef) -> bool {
+    let (file, folder) = (options.revoked.as_ref(), options.revoked_folder.as_ref());
+    if let Some(file) = file {
+        let Ok(lookup) = store.add_lookup(X509Lookup::file()) else { return false };
+        // libpq takes certificates from there, too: then each certificate lacks its list.
+        if lookup.load_crl_file(file, SslFiletype::PEM).is_err()
+            && lookup.load_cert_file(file, SslFiletype::PEM).is_err()
+        {
+            return false;
+        }
+    }
+    if let Some(folder) = folder {
+        let Some(folder) = folder.to_str() else { return false };
+        let lookup = store.add_lookup(X509Lookup::hash_dir());
+        if lookup.and_then(|lookup| lookup.add_dir(folder, SslFiletype::PEM)).is_err() {
+            return false;
+        }
+    }
+    file.is_some() || folder.is_some()
 }
 
 /// Loads the client's certificate, if there is one.

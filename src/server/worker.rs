@@ -18,8 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Serves the requests of a listening socket until a signal stops it.
-pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> io::Result<()> {
-    let signals = Signals::register()?;
+pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>, signals: &Signals) -> io::Result<()> {
     let manager = ServiceManager::from_env()?;
     let pool = Pool::new(&config.database, connector);
     let root_token = Arc::new(RootTokenFile::new(config.root_token_file.clone()));
@@ -44,7 +43,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>) -> i
         metrics.count(&outcome);
         outcome.completion == Completion::Complete
     };
-    fastcgi::serve(listener, &signals, &manager, config.transport.clone(), config.drain, reload, handler)?;
+    fastcgi::serve(listener, signals, &manager, config.transport.clone(), config.drain, reload, handler)?;
     log::info!(target: "callstats", "stopped");
     Ok(())
 }

@@ -11,6 +11,7 @@ import pytest
 
 from ..support import torture
 from ..support.processes import PROJECT, wait_until
+from ..support.sample import months_until
 
 DEPLOY = PROJECT / "deploy"
 INSERT = "insert into callstats.call (organization_id, folder_id, agent_id, started_at, duration_ms) values "
@@ -97,7 +98,8 @@ def test_partitions_are_attached_without_blocking_a_long_transaction(a_thousand_
         a_thousand_calls.query("select callstats.create_month_partitions(5)")  # returns while that one is open
         cursor.execute(INSERT + torture.row(random.Random(2)))
         writer.commit()
-    assert a_thousand_calls.value("select count(*) from callstats.month_partitions()") == 6
+    months = a_thousand_calls.value("select count(*) from callstats.month_partitions()")
+    assert months == months_until(a_thousand_calls, 5)
 
 
 def test_validation_before_the_conversion_needs_no_scan_under_the_lock(a_thousand_calls):
@@ -182,7 +184,8 @@ def test_concurrent_first_installations_succeed(cluster):
         for name in ("schema", "rollup", "partitions"):
             for code, output in at_once(database, *[DEPLOY / f"{name}.sql"] * 3):
                 assert code == 0, f"{name}: {output}"
-        assert database.value("select count(*) from callstats.month_partitions()") == 4
+        months = database.value("select count(*) from callstats.month_partitions()")
+        assert months == months_until(database, 3)
         database.drop()
 
 

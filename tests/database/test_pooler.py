@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import json
 import os
-import re
 import socket
 import subprocess
 import time
@@ -14,33 +13,16 @@ import pytest
 
 from ..support import fastcgi
 from ..support.pgbouncer import PgBouncer
-from ..support.processes import CALLSTATS, as_user, wait_until
+from ..support.processes import as_user, wait_until
 from ..support.sample import BILLING, DAY
-from ..support.worker import ROOT_TOKEN, Worker, check
+from ..support.worker import ROOT_TOKEN, Worker, cgi, check
 
 MODES = ["session", "transaction"]
 
 
-def cgi(url, folder, uri=DAY, **environment):
-    path, query = uri.split("?")
-    token = folder.write("root-token", ROOT_TOKEN)
-    done = subprocess.run(
-        [CALLSTATS],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=20,
-        **as_user(
-            GATEWAY_INTERFACE="CGI/1.1",
-            REQUEST_METHOD="GET",
-            REQUEST_URI=uri,
-            QUERY_STRING=query,
-            DATABASE_URL=url,
-            CALLSTATS_ROOT_TOKEN_FILE=str(token),
-            **environment,
-        ),
-    )
-    head, _, body = done.stdout.partition(b"\r\n\r\n")
-    return int(re.search(rb"Status: (\d+)", head)[1]), body, done.stderr.decode()
+def assert_answered_by_cgi(url, folder, pooler):
+    status, body, log = cgi(url, folder, DAY)
+    assert (status, body) == (200, BILLING), f"{log}\n{pooler.process.text()}"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -51,7 +33,7 @@ def test_answers_come_through_a_pooler(mode, replay_database, start):
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
             answers = list(threads.map(lambda _, worker=worker: worker.ask("GET", DAY), range(200)))
         assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}, worker.text()
-        assert cgi(url, worker.folder)[:2] == (200, BILLING)
+        assert_answered_by_cgi(url, worker.folder, pooler)
 
 
 def test_statements_without_a_name_take_over_where_prepared_ones_are_lost(replay_database, start):
@@ -99,7 +81,7 @@ def test_settings_hold_in_every_mode(way, settings_as_calls, start):
     url = database.url if way == "direct" else start(PgBouncer, database, way).url
     worker = start(Worker, url, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")
     answers = [worker.ask("GET", DAY).body for _ in range(3)]
-    answers.append(cgi(url, worker.folder, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")[1])
+    answers.append(cgi(url, worker.folder, DAY, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")[1])
     for answer in answers:
         (day,) = json.loads(answer)
         (agent,) = day["agents"]
@@ -113,7 +95,7 @@ def test_statement_timeout_holds_through_a_pooler(mode, gated, start):
     began = time.monotonic()
     answer = worker.ask("GET", DAY)
     assert answer.status == 503 and "retry-after" not in answer.headers and time.monotonic() - began < 5
-    assert cgi(worker.environment["DATABASE_URL"], worker.folder, CALLSTATS_STATEMENT_TIMEOUT_MS="300")[0] == 503
+    assert cgi(worker.environment["DATABASE_URL"], worker.folder, DAY, CALLSTATS_STATEMENT_TIMEOUT_MS="300")[0] == 503
     gated.open()
     assert worker.ask("GET", DAY).body == BILLING
 
@@ -176,7 +158,7 @@ def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
     assert worker.ask("GET", DAY).status == 503
-    assert cgi(pooler.url, worker.folder)[0] == 503
+    assert cgi(pooler.url, worker.folder, DAY)[0] == 503
     pooler.process = type(pooler.process)(["pgbouncer", pooler.folder / "pgbouncer.ini"], pooler.folder / "log")
     wait_until(lambda: worker.ask("GET", DAY).status == 200, 15)
     pooler.admin("PAUSE")
@@ -194,10 +176,10 @@ def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_da
         holder.cursor().execute("select 1")
         folder = start(Worker, replay_database.url).folder
         started = time.monotonic()
-        status, body, log = cgi(pooler.url, folder)
+        status, body, log = cgi(pooler.url, folder, DAY)
         assert (status, time.monotonic() - started < 10) == (503, True), (body, log)
         assert "no reply within 2000 ms" in log and "a pooler without a free server connection" in log, log
         worker = start(Worker, pooler.url)
         assert worker.ask("GET", DAY).status == 503
-    assert cgi(pooler.url, folder)[:2] == (200, BILLING)
+    assert_answered_by_cgi(pooler.url, folder, pooler)
     wait_until(lambda: worker.ask("GET", DAY).status == 200, 30)

@@ -324,13 +324,16 @@ def test_plain_owner_keeps_what_a_superuser_installs(roles):
 
 def test_worker_role_has_a_connection_limit_that_is_kept(database):
     limit = "select rolconnlimit from pg_roles where rolname = 'callstats_worker'"
+    before = database.value(limit)
     database.query("alter role callstats_worker connection limit -1")
-    database.script(DEPLOY / "schema.sql")
-    assert database.value(limit) == 20
-    database.query("alter role callstats_worker connection limit 33")
-    database.script(DEPLOY / "schema.sql")
-    assert database.value(limit) == 33
-    database.query("alter role callstats_worker connection limit 20")
+    try:
+        database.script(DEPLOY / "schema.sql")
+        assert database.value(limit) == 20
+        database.query("alter role callstats_worker connection limit 33")
+        database.script(DEPLOY / "schema.sql")
+        assert database.value(limit) == 33
+    finally:
+        database.query(f"alter role callstats_worker connection limit {before}")
 
 
 def test_password_of_a_shard_is_for_the_worker_and_the_owner_only(database):

@@ -122,6 +122,19 @@ def test_group_of_the_socket_is_what_was_asked_for(how, folder, replay_worker):
     assert not (folder / "s").exists()
 
 
+def test_socket_is_removed_if_the_worker_is_stopped_as_soon_as_it_exists(folder, replay_worker):
+    command = [CALLSTATS, "--listen", folder / "early"]
+    for _ in range(60):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **as_user(**replay_worker.environment)
+        )
+        while not (folder / "early").exists():
+            assert process.poll() is None  # without a pause: what counts is the first millisecond
+        process.terminate()
+        _, log = process.communicate(timeout=15)
+        assert (process.returncode, (folder / "early").exists()) == (0, False), log
+
+
 def test_wrong_modes_and_groups_are_refused(folder, replay_worker):
     path = folder / "s"
     assert "Hint: use an octal mode such as 0660" in refused(replay_worker, path, "--listen-mode", "rw", code=2)

@@ -4,6 +4,7 @@ import glob
 import io
 import itertools
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -11,6 +12,9 @@ import subprocess
 import psycopg2
 
 from .processes import PROJECT, Folder, Process, as_user, wait_until
+
+MAX_CONNECTIONS = 200
+WORKER_CONNECTIONS = 150
 
 
 def programs():
@@ -22,11 +26,19 @@ def programs():
     return newest.removesuffix("/initdb")
 
 
+def fetched(version):
+    """The folder of a version of PostgreSQL that Debian does not have, with `bin` and `lib`."""
+    command = [PROJECT / "tests" / "support" / "fetch-postgres", str(version)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return pathlib.Path(done.stdout.strip()).parent
+
+
 class Cluster:
     """Listens on a Unix socket in its folder, and nowhere else unless told to."""
 
-    def __init__(self, settings=(), name="pg", port=5432):
+    def __init__(self, settings=(), name="pg", port=5432, version=None):
         self.folder, self.port = Folder(name), port
+        self.programs = f"{fetched(version)}/bin" if version else programs()
         self.data = self.folder / "data"
         self.numbers = itertools.count(1)
         self.process = None
@@ -39,7 +51,7 @@ class Cluster:
             "-c",
             f"unix_socket_directories={self.folder.path}",
             "-c",
-            "max_connections=200",
+            f"max_connections={MAX_CONNECTIONS}",
             "-c",
             f"port={port}",
             *itertools.chain(*(("-c", setting) for setting in settings)),
@@ -50,11 +62,11 @@ class Cluster:
         self.run("initdb", "-D", self.data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
 
     def run(self, program, *arguments):
-        command = [f"{programs()}/{program}", *map(str, arguments)]
+        command = [f"{self.programs}/{program}", *map(str, arguments)]
         subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user())
 
     def start(self):
-        self.process = Process([f"{programs()}/postgres", "-D", self.data, *self.settings], self.folder / "log")
+        self.process = Process([f"{self.programs}/postgres", "-D", self.data, *self.settings], self.folder / "log")
         wait_until(self.answers, 60, "PostgreSQL answers")
 
     def stop(self, how=signal.SIGINT):
@@ -96,6 +108,8 @@ class Cluster:
         database = (kind or Database)(self, name)
         if with_schema:
             database.script(PROJECT / "deploy" / "schema.sql")
+            # Workers of several tests share the role: those that stay keep none of the others from connecting.
+            self.execute(f"alter role callstats_worker connection limit {WORKER_CONNECTIONS}")
         return database
 
 

@@ -103,3 +103,11 @@ def plan_as_for_a_large_table(database):
     """Rows stream only if nothing sorts or hashes them, which is what the planner decides for many rows."""
     for option in ("hashagg", "seqscan", "bitmapscan"):
         database.query(f"alter database {database.name} set enable_{option} = off")
+
+
+def months_until(database, ahead):
+    """The number of partitions from callstats.call_before, which ends with the month of tomorrow, to that of so many
+    months from now."""
+    return database.value(
+        """select 1 + %s - (date_trunc('month', now() + interval '1 day') > date_trunc('month', now()))::int""", ahead
+    )

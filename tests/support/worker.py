@@ -1,5 +1,6 @@
 """The worker as operations teams start it."""
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,31 @@ def check(environment, *arguments):
         **as_user(**environment),
     )
     return done.returncode, done.stdout
+
+
+def cgi(url, folder, uri, **environment):
+    """Status, body and log of a request that a process of its own answers."""
+    token = folder.write("root-token", ROOT_TOKEN)
+    done = subprocess.run(
+        [CALLSTATS],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        **as_user(
+            GATEWAY_INTERFACE="CGI/1.1",
+            REQUEST_METHOD="GET",
+            REQUEST_URI=uri,
+            QUERY_STRING=uri.partition("?")[2],
+            DATABASE_URL=url,
+            CALLSTATS_ROOT_TOKEN_FILE=str(token),
+            **environment,
+        ),
+    )
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    log = done.stderr.decode()
+    status = re.search(rb"^Status: (\d+)", head, re.MULTILINE)
+    assert status, log
+    return int(status[1]), body, log
 
 
 class Worker:

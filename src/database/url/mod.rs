@@ -408,7 +408,10 @@ impl<'a> Values<'a> {
             certificate: self.file("sslcert", ".postgresql/postgresql.crt").filter(|_| has_certificate),
             key: self.file("sslkey", ".postgresql/postgresql.key"),
             key_password: self.text("sslpassword").map(|password| Secret(password.to_owned())),
-            revoked: self.file("sslcrl", ".postgresql/root.crl"),
+            revoked: match self.text("sslcrldir") {
+                Some(_) => self.text("sslcrl").map(PathBuf::from),
+                None => self.file("sslcrl", ".postgresql/root.crl"),
+            },
             revoked_folder: self.text("sslcrldir").map(PathBuf::from),
             without_sni: self.choice("sslsni", &[("1", false), ("0", true)])?.unwrap_or(false),
             min_version,

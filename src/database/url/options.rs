@@ -31,7 +31,8 @@ const NO_GSS: &str = "there is no GSSAPI here. Hint: leave it out, and use a pas
 const NO_OAUTH: &str = "there is no OAuth here. Hint: leave it out, and use a password or a client certificate";
 const NO_SCRAM_KEY: &str = "there is no login with SCRAM keys here. Hint: give the password";
 
-/// All options of libpq 18, in the order of PostgreSQL's manual.
+/// All options of libpq 18, in the order of PostgreSQL's manual; `requiressl`, which it took out, and `servicefile` of
+/// the next version.
 pub const OPTIONS: &[ConnectionOption] = &[
     option("host", "PGHOST", Honoured),
     option("hostaddr", "PGHOSTADDR", Honoured),
@@ -98,21 +99,21 @@ pub const OPTIONS: &[ConnectionOption] = &[
     option(
         "min_protocol_version",
         "PGMINPROTOCOLVERSION",
-        Refused(|value| matches!(value, "" | "3.0"), "the protocol is 3.0 here. Hint: use 3.0, or leave it out"),
+        Refused(|value| value == "3.0", "the protocol is 3.0 here. Hint: use 3.0, or leave it out"),
     ),
     option(
         "max_protocol_version",
         "PGMAXPROTOCOLVERSION",
         Refused(
-            |value| matches!(value, "" | "3.0" | "3.2" | "latest"),
+            |value| matches!(value, "3.0" | "3.2" | "latest"),
             "it is neither 3.0, 3.2 nor latest. Hint: leave it out",
         ),
     ),
     option("krbsrvname", "PGKRBSRVNAME", NoDifference),
     option("gsslib", "PGGSSLIB", NoDifference),
     option("gssdelegation", "PGGSSDELEGATION", NoDifference),
-    option("scram_client_key", "", Refused(str::is_empty, NO_SCRAM_KEY)),
-    option("scram_server_key", "", Refused(str::is_empty, NO_SCRAM_KEY)),
+    option("scram_client_key", "", Refused(never, NO_SCRAM_KEY)),
+    option("scram_server_key", "", Refused(never, NO_SCRAM_KEY)),
     option("service", "PGSERVICE", Honoured),
     option("servicefile", "PGSERVICEFILE", Honoured),
     option("target_session_attrs", "PGTARGETSESSIONATTRS", Honoured),

@@ -1,0 +1,144 @@
+"""Hosts that vanish without a word, as a machine that loses its power, and come back; in networks of their own."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import re
+import time
+
+import pytest
+
+from ..support import fastcgi
+from ..support.network import Host, Network
+from ..support.postgres import Cluster, Database
+from ..support.processes import wait_until
+from ..support.sample import BILLING, DATA, DAY, Gated
+from ..support.worker import Worker, cgi, check
+
+QUICK = "connect_timeout=1 tcp_user_timeout=2000 keepalives_idle=1 keepalives_interval=1 keepalives_count=1"
+
+
+@dataclasses.dataclass
+class Far:
+    """A database that is reached through a network; its tests still reach it by its Unix socket."""
+
+    network: Network
+    host: Host
+    database: Database
+    gated: Gated
+
+    def url(self, options="", name="calls"):
+        return f"host={self.host.address} dbname={name} user=callstats_worker {options}"
+
+    def worker(self, start, url, **environment):
+        with self.network.entered():
+            return start(Worker, url, **environment)
+
+
+@pytest.fixture(scope="module")
+def far():
+    network = Network()
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(network.stop)
+        host = network.host()
+        with host.entered():
+            cluster = Cluster(["listen_addresses=*"], name="far")
+        cleanup.callback(cluster.remove)
+        (cluster.data / "pg_hba.conf").write_text("local all all trust\nhost all all all trust\n")
+        cluster.execute("select pg_reload_conf()")
+        database = cluster.database("calls")
+        database.script(DATA)
+        gated = cluster.database("gated", kind=Gated)
+        gated.install()
+        yield Far(network, host, database, gated)
+
+
+@pytest.fixture
+def vanishing(far):
+    """The host, which is there again after the test."""
+    with contextlib.ExitStack() as cleanup:
+
+        def vanish():
+            far.host.vanishes()
+            cleanup.callback(far.host.returns)
+
+        yield vanish, cleanup.close
+
+
+def use_all_connections(worker):
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(200)))
+    assert {answer.body for answer in answers} == {BILLING}, worker.text()
+
+
+def timed(function):
+    began = time.monotonic()
+    return function(), time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options, limit", [("", 15), (QUICK, 8)])
+def test_next_host_answers_within_the_timeouts_of_the_operator(options, limit, far, vanishing, replay_database, start):
+    """By default ten seconds. Until then a request has its answer in time, and one at a time is the worst case: each
+    finds another connection that is dead."""
+    vanish, _ = vanishing
+    near = replay_database.cluster
+    hosts = f"host={far.host.address},{near.folder.path} port=5432,{near.port}"
+    worker = far.worker(start, f"{hosts} dbname={replay_database.name} user=callstats_worker {options}")
+    use_all_connections(worker)
+    vanish()
+    began = time.monotonic()
+    while True:
+        answer, seconds = timed(lambda: worker.ask("GET", DAY))
+        assert seconds < 4, worker.text()
+        if answer.status == 200:
+            break
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.body == BILLING and time.monotonic() - began < limit, worker.text()
+    use_all_connections(worker)
+
+
+@pytest.mark.slow
+def test_only_host_is_reported_and_used_again_when_it_returns(far, vanishing, start):
+    vanish, come_back = vanishing
+    worker = far.worker(start, far.url())
+    use_all_connections(worker)
+    threads = worker.threads()
+    vanish()
+    for _ in range(8):
+        answer, seconds = timed(lambda: worker.ask("GET", DAY))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1") and seconds < 4
+    with fastcgi.Connection(worker.socket) as connection:
+        connection.send(fastcgi.request({"REQUEST_METHOD": "GET", "CALLSTATS_PROBE": "1"}))
+        answer, seconds = timed(connection.receive)
+    assert answer.status == 503 and seconds < 2
+    reasons = re.findall(r"the database does not reply|(?:cannot connect|no connection) to the database", worker.text())
+    assert len(reasons) >= 8 and "were busy" not in worker.text(), worker.text()
+    with far.network.entered():
+        (status, _, log), seconds = timed(lambda: cgi(far.url(), worker.folder, DAY))
+        assert status == 503 and "did not reply within 2000 ms" in log and seconds < 5, log
+        (code, text), seconds = timed(lambda: check(worker.environment))
+        assert code == 1 and "did not reply within 2000 ms" in text and seconds < 8, text
+    come_back()
+    began = time.monotonic()
+    wait_until(lambda: worker.ask("GET", DAY).status == 200, 15)
+    assert time.monotonic() - began < 2, worker.text()
+    use_all_connections(worker)
+    wait_until(lambda: worker.threads() <= threads, what="the threads end that waited for the host")
+
+
+@pytest.mark.slow
+def test_requests_in_flight_of_a_vanished_host_are_answered(far, vanishing, start):
+    vanish, come_back = vanishing
+    worker = far.worker(start, far.url(name="gated"))
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        requests = [threads.submit(timed, lambda: worker.ask("GET", DAY)) for _ in range(4)]
+        waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted"
+        wait_until(lambda: len(far.gated.query(waiting)) == 4, what="all of them wait at the gate")
+        vanish()
+        for request in requests:
+            answer, seconds = request.result(60)
+            assert answer.status == 503 and seconds < 20, worker.text()
+    come_back()
+    far.gated.open()
+    wait_until(lambda: worker.ask("GET", DAY).body == BILLING, 15)
