@@ -42,7 +42,7 @@ pub struct Counters {
 impl Counters {
     /// How often this happened.
     pub fn count(&self, incident: Incident) -> u64 {
-        self.incidents[incident as usize].load(Ordering::Relaxed)
+        self.incidents.get(incident as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// How many connections are open.
@@ -65,7 +65,9 @@ impl Notices {
 
     /// Counts an incident, and logs a line unless one of its kind was logged a moment ago.
     pub(crate) fn log(&self, incident: Incident, level: log::Level, text: impl FnOnce() -> String) {
-        self.counters.incidents[incident as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.counters.incidents.get(incident as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match last.iter_mut().find(|(found, _)| *found == incident) {

@@ -119,8 +119,8 @@ struct Database {
     last_answer: Option<String>,
 }
 
-/// The CGI response to a probe: 200, or 503 if the database is unavailable. As JSON, or with the query parameter
-/// `format=prometheus` in the text format 0.0.4 of Prometheus.
+/// The CGI response to a probe. As JSON, for load balancers: 200, or 503 if the database is unavailable. With the query
+/// parameter `format=prometheus` in the text format 0.0.4 of Prometheus, always 200: it drops what comes with another.
 pub fn response(params: &CgiParams, metrics: &Metrics, pool: PoolState, uptime: Duration) -> Vec<u8> {
     let is_prometheus =
         form_urlencoded::parse(params.raw_query()).any(|pair| pair == ("format".into(), "prometheus".into()));
@@ -137,7 +137,7 @@ pub fn response(params: &CgiParams, metrics: &Metrics, pool: PoolState, uptime: 
             ("application/json", body)
         }
     };
-    let mut out = response::headers(if pool.is_up { 200 } else { 503 }, content_type, None);
+    let mut out = response::headers(if pool.is_up || is_prometheus { 200 } else { 503 }, content_type, None);
     if !params.is_head() {
         out.extend_from_slice(&body);
     }
@@ -187,7 +187,7 @@ fn prometheus(counters: &Counters, transport: &fastcgi::Counters, pool: PoolStat
         }
     };
     let one = |value: f64| [(String::new(), value)];
-    let version = format!("{{version=\"{}\",commit=\"{}\"}}", version::VERSION, version::COMMIT);
+    let version = format!("{{version=\"{}\"}}", version::VERSION);
     metric("info", "gauge", "Version of the worker.", &[(version, 1.0)]);
     metric("uptime_seconds", "gauge", "Time since the worker started.", &one(uptime.as_secs_f64()));
     let mut requests: BTreeMap<u16, u64> = STATUSES.map(|status| (status, 0)).into();
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn prometheus_has_every_counter_from_the_start() {
         let (headers, body) = body("x=1&format=prometheus", PoolState::default());
-        assert!(headers.starts_with("Status: 503 "));
+        assert!(headers.starts_with("Status: 200 "), "Prometheus drops what comes with another status");
         for line in [
             "callstats_requests_total{status=\"200\"} 2",
             "callstats_requests_total{status=\"503\"} 0",
