@@ -14,6 +14,7 @@ from ..support.overlay import Booted, Machine
 from ..support.processes import CALLSTATS, PROJECT, wait_until
 from ..support.worker import ROOT_TOKEN
 
+CONTAINERS = "tests/deploy/test_container.py::test_image_serves_and_stops_as_printed"
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
                 if command.startswith("spawn-fcgi")]
 
@@ -38,6 +39,7 @@ ELSEWHERE = {
         "tests/deploy/test_readme.py::test_replay_examples_run_with_values",
     "select callstats.add_shard('one', 'host=... dbname=... user=callstats_worker password=...');":
         "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
+    **{command: CONTAINERS for block in section("docs/operations.md", "Containers") for command in block.commands()},
     "select callstats.assign_organization(1, 'one');":
         "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
 }
