@@ -22,3 +22,4 @@ pub mod server;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod version;

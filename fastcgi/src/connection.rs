@@ -1,7 +1,7 @@
 //! The life of one connection, in a thread of its own: wait, read a request, let it be handled, again. Touches its
 //! socket.
 
-use crate::notices::Kind;
+use crate::notices::Incident;
 use crate::output::Output;
 use crate::parser::{Event, Head, Limits, Parser};
 use crate::protocol::ProtocolError;
@@ -85,7 +85,7 @@ impl Connection {
             let request = Request::new(connection, home.clone(), head);
             // In a request that is dropped by unwinding, nothing is sent any more.
             if catch_unwind(AssertUnwindSafe(|| handler(request))).is_err() {
-                shared.notices.log(Kind::Panic, log::Level::Error, || {
+                shared.notices.log(Incident::HandlerPanic, log::Level::Error, || {
                     "an internal error: the handler of a request panicked; the connection is closed".into()
                 });
             }
@@ -202,14 +202,14 @@ impl Connection {
         match result {
             Ok(count) => count > 0,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                notices.log(Kind::RequestTime, log::Level::Warn, || {
+                notices.log(Incident::RequestTimeout, log::Level::Warn, || {
                     let limit = self.shared.options().request_timeout.as_millis();
                     format!("a request did not arrive within {limit} ms: its connection is closed")
                 });
                 false
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                notices.log(Kind::IdleTime, log::Level::Info, || "an idle connection is closed".into());
+                notices.log(Incident::IdleTimeout, log::Level::Info, || "an idle connection is closed".into());
                 false
             }
             Err(_) => false, // reset by the peer
@@ -228,7 +228,7 @@ impl Connection {
             self.is_broken = true;
             self.output.discard();
             if error.kind() == io::ErrorKind::TimedOut {
-                self.shared.notices.log(Kind::SendTime, log::Level::Warn, || {
+                self.shared.notices.log(Incident::SendTimeout, log::Level::Warn, || {
                     let limit = self.shared.options().send_timeout.as_millis();
                     format!("a web server read nothing of an answer for {limit} ms: its connection is closed")
                 });
@@ -240,7 +240,7 @@ impl Connection {
     fn refuse(&self, error: ProtocolError) {
         if let ProtocolError::ParamsTooLong(_) = error {
             let line = || format!("a request has {error}: its connection is closed");
-            self.shared.notices.log(Kind::Params, log::Level::Warn, line);
+            self.shared.notices.log(Incident::ParamsLimit, log::Level::Warn, line);
         } else {
             log::debug!("a web server sent {error}: its connection is closed");
         }

@@ -29,6 +29,7 @@ mod server;
 mod socket;
 mod watch;
 
+pub use notices::{Counters, Incident};
 pub use parser::Parameters;
 pub use peers::{AllowedPeers, InvalidPeers};
 pub use protocol::Role;

@@ -2,7 +2,7 @@
 //! flight. Touches the listening socket and starts threads.
 
 use crate::connection::Connection;
-use crate::notices::{Kind, Notices};
+use crate::notices::{Counters, Incident, Notices};
 use crate::peers::AllowedPeers;
 use crate::request::Request;
 use crate::socket::{Family, Socket, wait};
@@ -48,6 +48,8 @@ pub struct Options {
     pub stack_bytes: usize,
     /// Who may connect over TCP: everybody.
     pub allowed_peers: AllowedPeers,
+    /// Where a server counts; one of its own.
+    pub counters: Arc<Counters>,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             idle_timeout: None,
             stack_bytes: 1024 * 1024,
             allowed_peers: AllowedPeers::all(),
+            counters: Arc::default(),
         }
     }
 }
@@ -114,8 +117,8 @@ impl Server {
     /// the connection.
     pub fn new(options: Options, handler: impl Fn(Request) + Send + Sync + 'static) -> Self {
         let shared = Shared {
+            notices: Notices::new(options.counters.clone()),
             options,
-            notices: Notices::default(),
             watcher: Watcher::default(),
             connections: Mutex::default(),
             in_flight: Mutex::default(),
@@ -183,7 +186,7 @@ impl Server {
     fn accept(&self, listener: BorrowedFd<'_>, family: Family) -> Result<(), NotAccepted> {
         let (shared, options) = (&self.shared, &self.shared.options);
         if shared.connections().sockets.len() >= options.max_connections.max(1) {
-            shared.notices.log(Kind::Connections, log::Level::Warn, || {
+            shared.notices.log(Incident::ConnectionLimit, log::Level::Warn, || {
                 let count = options.max_connections;
                 format!("there are {count} connections, as many as allowed: others wait until one of them ends")
             });
@@ -198,7 +201,7 @@ impl Server {
         if family == Family::Tcp {
             let address = address.and_then(|address| SocketAddr::try_from(address).ok());
             if !address.is_some_and(|address| options.allowed_peers.allow(address.ip())) {
-                shared.notices.log(Kind::Refused, log::Level::Warn, || {
+                shared.notices.log(Incident::PeerRefused, log::Level::Warn, || {
                     let address = address.map_or("unknown".into(), |address| address.ip().to_string());
                     format!("a peer with the address {address} is not in FCGI_WEB_SERVER_ADDRS: it is refused")
                 });
@@ -221,7 +224,7 @@ impl Server {
             _ => "",
         };
         let line = || format!("cannot accept a connection: {}{hint}", io::Error::from(error));
-        self.shared.notices.log(Kind::Accept, log::Level::Error, line);
+        self.shared.notices.log(Incident::AcceptError, log::Level::Error, line);
         NotAccepted::Pause
     }
 
@@ -233,7 +236,7 @@ impl Server {
             Err(error) => {
                 // Such as a TCP peer that has left already.
                 let line = || format!("cannot set the options of a connection: {error}");
-                return shared.notices.log(Kind::Setup, log::Level::Info, line);
+                return shared.notices.log(Incident::SetupError, log::Level::Info, line);
             }
         };
         let registered = Registered::new(shared, &socket);
@@ -243,7 +246,7 @@ impl Server {
             Connection::new(shared, socket).run(&*handler);
         };
         if let Err(error) = std::thread::Builder::new().stack_size(shared.options.stack_bytes).spawn(run) {
-            shared.notices.log(Kind::Threads, log::Level::Error, || {
+            shared.notices.log(Incident::NoThread, log::Level::Error, || {
                 format!(
                     "cannot start a thread for a connection, which is closed: {error}. \
                      Hint: raise the limit of processes, or allow fewer connections"
@@ -265,6 +268,7 @@ impl Registered {
         connections.last_id += 1;
         let id = connections.last_id;
         connections.sockets.insert(id, Arc::downgrade(socket));
+        shared.notices.counters.open.fetch_add(1, Ordering::Relaxed);
         Self { shared: shared.clone(), id }
     }
 }
@@ -272,6 +276,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.shared.connections().sockets.remove(&self.id);
+        self.shared.notices.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ pub use commands::{
 
 use crate::config::VARIABLES;
 use crate::config::listen::{self, ListenAddress, SocketAccess};
+use crate::version;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
@@ -77,7 +78,7 @@ pub fn parse(start: Start, arguments: impl IntoIterator<Item = OsString>) -> Res
             let access = socket_access(&address, cli.listen_mode, cli.listen_group).map_err(invalid)?;
             Command::Listen(address, access)
         }
-        (None, None) if cli.version => Command::Print(concat!("callstats ", env!("CARGO_PKG_VERSION"), "\n").into()),
+        (None, None) if cli.version => Command::Print(format!("{}\n", version::FULL)),
         (None, None) if start.is_listening => Command::Serve,
         (None, None) => return conflict(NOT_LISTENING),
     })

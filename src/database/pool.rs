@@ -13,6 +13,7 @@ use crate::store::{
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The longest time until a lost database is tried again.
@@ -27,6 +28,8 @@ pub struct Pool {
     turns: Turns,
     availability: Arc<Availability>,
     wait: Duration,
+    busy: AtomicU64,
+    share_taken: AtomicU64,
     /// The hosts of the database, for messages.
     hosts: String,
 }
@@ -42,6 +45,10 @@ pub struct PoolState {
     pub idle: u32,
     /// When the database replied last.
     pub last_reply: Option<SystemTime>,
+    /// Requests that got no connection in time because all were busy, since the start.
+    pub busy: u64,
+    /// Requests that got no turn in time because their company had all of its share, since the start.
+    pub share_taken: u64,
 }
 
 impl Pool {
@@ -65,7 +72,15 @@ impl Pool {
             });
         let hosts: Vec<_> = settings.url.hosts.iter().map(ToString::to_string).collect();
         let turns = Turns::new(settings.connections);
-        Self { pool, turns, availability, wait: settings.wait, hosts: hosts.join(" or ") }
+        Self {
+            pool,
+            turns,
+            availability,
+            wait: settings.wait,
+            busy: AtomicU64::default(),
+            share_taken: AtomicU64::default(),
+            hosts: hosts.join(" or "),
+        }
     }
 
     /// Asks the database for a sign of life, twice if a connection has died while it was idle.
@@ -78,6 +93,8 @@ impl Pool {
             connections: state.connections,
             idle: state.idle_connections,
             last_reply: self.availability.last_reply(),
+            busy: self.busy.load(Ordering::Relaxed),
+            share_taken: self.share_taken.load(Ordering::Relaxed),
         }
     }
 
@@ -119,6 +136,7 @@ impl Pool {
                 "check that the host and PostgreSQL are running, and that a firewall lets the connection through",
             )
         } else {
+            self.busy.fetch_add(1, Ordering::Relaxed);
             DatabaseError::new(
                 Unavailable,
                 format!("all {size} database connections were busy for {wait} ms"),
@@ -140,15 +158,18 @@ impl Store for Pool {
     fn turn(&self, asker: Asker) -> Result<Box<dyn store::Turn + '_>, DatabaseError> {
         match self.turns.take_within(asker, self.wait) {
             Some(turn) => Ok(Box::new(turn)),
-            None => Err(DatabaseError::new(
-                Unavailable,
-                format!(
-                    "the token's company already ran {} queries, its share of the connections, for {} ms",
-                    self.turns.limit(),
-                    self.wait.as_millis()
-                ),
-                "raise CALLSTATS_DB_CONNECTIONS, or find out why its queries are slow",
-            )),
+            None => {
+                self.share_taken.fetch_add(1, Ordering::Relaxed);
+                Err(DatabaseError::new(
+                    Unavailable,
+                    format!(
+                        "the token's company already ran {} queries, its share of the connections, for {} ms",
+                        self.turns.limit(),
+                        self.wait.as_millis()
+                    ),
+                    "raise CALLSTATS_DB_CONNECTIONS, or find out why its queries are slow",
+                ))
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::server::metrics::{self, Metrics};
 use crate::server::root_token::RootTokenFile;
 use crate::server::signals::Signals;
 use crate::server::spool::Spool;
+use crate::version;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>, sign
     };
     let spool = Spool::new(config.spool_dir.clone(), config.spool_max_bytes);
     let (prefix, open_range) = (config.prefix.clone(), config.open_range);
-    let (started, metrics) = (Instant::now(), Metrics::default());
-    log::info!(target: "callstats", "callstats {} serves {prefix}/", env!("CARGO_PKG_VERSION"));
+    let (started, metrics) = (Instant::now(), Metrics::new(config.transport.counters.clone()));
+    log::info!(target: "callstats", "{} serves {prefix}/", version::FULL);
     let handler = move |params: &CgiParams, client: &mut dyn Client| {
         if params.is_probe {
             let response = metrics::response(params, &metrics, pool.state(), started.elapsed());

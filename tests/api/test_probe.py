@@ -63,6 +63,9 @@ def test_probe_reports_an_unavailable_database(start):
         answer = probe(worker)
         assert answer.status == 503 and json.loads(answer.body)["database"]["up"] is False
         assert time.monotonic() - began < 2
+        scraped = probe(worker, "format=prometheus")
+        assert scraped.status == 200, "Prometheus drops what comes with another status"
+        assert b"\ncallstats_database_up 0\n" in scraped.body
         cluster.start()
         assert probe(worker).status == 200
     finally:

@@ -38,16 +38,21 @@ def debian_postgresql(machine):
         machine.run(f"runuser -u postgres -- psql -X -q -v ON_ERROR_STOP=1 -d calls <'{script}'")
 
 
+def install(machine, package):
+    """The package, with its socket and Debian's PostgreSQL."""
+    # Not Debian's: what keeps services from starting where tests are run.
+    machine.run("rm -f /usr/sbin/policy-rc.d")
+    machine.install(package, "/root/callstats.deb")
+    machine.run("dpkg -i /root/callstats.deb")
+    debian_postgresql(machine)
+    machine.run("systemctl enable --now callstats.socket")
+
+
 @pytest.fixture(scope="module")
 def installed(package):
     machine = Booted()
     try:
-        # Not Debian's: what keeps services from starting where tests are run.
-        machine.run("rm -f /usr/sbin/policy-rc.d")
-        machine.install(package, "/root/callstats.deb")
-        machine.run("dpkg -i /root/callstats.deb")
-        debian_postgresql(machine)
-        machine.run("systemctl enable --now callstats.socket")
+        install(machine, package)
         yield machine
     finally:
         machine.stop()

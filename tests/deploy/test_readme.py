@@ -14,6 +14,7 @@ from ..support.overlay import Booted, Machine
 from ..support.processes import CALLSTATS, PROJECT, wait_until
 from ..support.worker import ROOT_TOKEN
 
+CONTAINERS = "tests/deploy/test_container.py::test_image_serves_and_stops_as_printed"
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
                 if command.startswith("spawn-fcgi")]
 
@@ -27,6 +28,7 @@ ELSEWHERE = {
     "sudo -u callstats_worker -g www-data DATABASE_URL='host=/var/run/postgresql dbname=calls' \\\n"
     "callstats --listen /run/callstats/callstats.sock --listen-mode 0660":
         "tests/deploy/test_service_files.py::test_a_socket_of_its_own_has_the_printed_mode_and_group",
+    "deploy/build-package": "tests/deploy/test_build.py::test_package_has_the_same_bytes_from_another_folder",
     "deploy/try": "tests/deploy/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
     '"http://127.0.0.1:35409/stats/acme/support/Billing?daterange=20260303"':
@@ -37,17 +39,19 @@ ELSEWHERE = {
         "tests/deploy/test_readme.py::test_replay_examples_run_with_values",
     "select callstats.add_shard('one', 'host=... dbname=... user=callstats_worker password=...');":
         "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
+    **{command: CONTAINERS for block in section("docs/operations.md", "Containers") for command in block.commands()},
     "select callstats.assign_organization(1, 'one');":
         "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
 }
 
 # Typed by no test, and why.
 NOT_TYPED = {
-    "cargo install --locked cargo-deb": "downloads; tests/run does it if it is missing",
+    "cargo install --locked cargo-deb cargo-auditable": "downloads; tests/run does it if it is missing",
     "tests/run": "runs this test",
     "tests/run -m 'not slow'": "runs this test",
     "tests/run -k replay": "runs this test",
     "cargo test": "tests/run does it before this test",
+    ".ci/debian-changelog >deploy/debian/changelog": "writes into the checkout; test_build.py compares its output",
     ".ci/run": "runs this test",
     "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
     "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
@@ -57,7 +61,7 @@ NOT_TYPED = {
 }
 
 # Typed outside of the machine, which has no network.
-BUILDS = ("cargo build --release --locked", "cargo deb --locked")
+BUILDS = ("cargo build --release --locked", "cargo auditable deb --locked")
 
 TYPED_HERE = [("README.md", "Install"), ("docs/operations.md", "Install by hand"), ("docs/operations.md", "Check"),
               ("docs/page.md", "Serve it"),

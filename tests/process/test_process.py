@@ -39,7 +39,7 @@ def test_unknown_arguments_print_usage(arguments):
 
 
 def test_version_and_help_are_printed():
-    assert re.fullmatch(rb"callstats \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert re.fullmatch(rb"callstats \d+\.\d+\.\d+ \(commit [^()]+\)\n", run("--version").stdout)
     done = run("--help")
     assert done.returncode == 0 and b"DATABASE_URL" in done.stdout
 

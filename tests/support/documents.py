@@ -6,7 +6,7 @@ from .processes import PROJECT
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))]
 
-PROGRAMS = r"(callstats |sudo|spawn-fcgi|curl|cargo|echo|openssl|deploy/|tests/|fuzz/|\.ci/)"
+PROGRAMS = r"(callstats |sudo|podman |install |spawn-fcgi|curl|cargo|echo|openssl|deploy/|tests/|fuzz/|\.ci/)"
 SQL = r"(select|set|alter|insert|update|delete|create|drop|call) "
 # Lines of blocks that print something else: answers, log lines, headers, a URL, CSV.
 OUTPUT = r"(\[|\{|\"calls\"|X-|Content-|Referrer-|Cache-|/stats/|date,folder|\d{4}-)"

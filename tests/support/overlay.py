@@ -17,9 +17,9 @@ from .processes import wait_until
 # /tmp are the machine's as well, so that it reaches their sockets; a machine with systemd has a /tmp of its own.
 SETUP = r"""
 set -e
-dir=$1 init=$2
-mount -t tmpfs -o size=2g,mode=755 tmpfs "$dir"
-mkdir "$dir/upper" "$dir/work" "$dir/root"
+dir=$1 init=$2 disk=$3
+if [ -n "$disk" ]; then mount --bind "$disk" "$dir"; else mount -t tmpfs -o size=2g,mode=755 tmpfs "$dir"; fi
+mkdir -p "$dir/upper" "$dir/work" "$dir/root"
 mount -t overlay overlay -o lowerdir=/,upperdir="$dir/upper",workdir="$dir/work" "$dir/root"
 cd "$dir/root"
 ip link set lo up
@@ -40,7 +40,7 @@ if [ "$init" = none ]; then
     exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 bash -c "while :; do sleep 1000000 & wait; done"
 fi
 mount -t tmpfs -o mode=1777 tmpfs tmp
-mkdir "$dir/cgroup"
+mkdir -p "$dir/cgroup"
 mount -t cgroup2 cgroup2 "$dir/cgroup"
 mkdir -p "$dir/cgroup/$init"
 echo $$ >"$dir/cgroup/$init/cgroup.procs"
@@ -76,11 +76,12 @@ class Machine:
     """Namespaces and an overlay: by itself without any service; `Booted` has a systemd as process 1."""
     init = "none"
 
-    def __init__(self):
+    def __init__(self, disk=""):
+        """What is written goes to the folder `disk`, for the next machine that is given it, or to memory."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="callstats-machine-"))
         self.log = open(f"{self.folder}.log", "w+")  # it lives as long as the machine
         command = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--propagation",
-                   "private", "bash", "-c", SETUP, "machine", str(self.folder), self.init]
+                   "private", "bash", "-c", SETUP, "machine", str(self.folder), self.init, str(disk)]
         self.outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                       start_new_session=True)
         atexit.register(self.stop)
@@ -188,9 +189,9 @@ class Machine:
 class Booted(Machine):
     """With a real systemd as process 1."""
 
-    def __init__(self):
+    def __init__(self, disk=""):
         self.init = f"callstats-test-{os.getpid()}-{id(self):x}"
-        super().__init__()
+        super().__init__(disk)
         self.state = wait_until(self.boot_state, 60, "systemd is up")
 
     def boot_state(self):

@@ -25,7 +25,8 @@ def installed(executable):
     return pathlib.Path(shutil.copy(executable, folder))
 
 
-CALLSTATS = installed(PROJECT / "target" / "release" / "callstats")
+# Another build than that of `cargo build --release`, for .ci/vendored.
+CALLSTATS = installed(os.environ.get("CALLSTATS_TEST_EXECUTABLE") or PROJECT / "target" / "release" / "callstats")
 
 
 def wait_until(state, seconds=15, what=None):
