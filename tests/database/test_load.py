@@ -4,17 +4,15 @@ import contextlib
 import gzip
 import json
 import os
-import pathlib
 import pty
 import select
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 
-from ..support.processes import CALLSTATS, PROJECT, as_user, wait_until
+from ..support.processes import CALLSTATS, PROJECT, wait_until
 from ..support.worker import ROOT_TOKEN, Worker
 
 HEADER = "company,organization,folder,agent,start,seconds\n"

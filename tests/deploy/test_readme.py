@@ -44,6 +44,10 @@ ELSEWHERE = {
         "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
 }
 
+LOADING = "tests/database/test_load_document.py::test_the_printed_commands_and_mappings_work"
+ELSEWHERE |= {command: LOADING for block in blocks("docs/loading.md") for command in block.commands()
+              if kind(command) == "command"}
+
 # Typed by no test, and why.
 NOT_TYPED = {
     "cargo install --locked cargo-deb cargo-auditable": "downloads; tests/run does it if it is missing",

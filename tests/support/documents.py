@@ -9,7 +9,10 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for pat
 PROGRAMS = r"(callstats |sudo|podman |install |spawn-fcgi|curl|cargo|echo|openssl|deploy/|tests/|fuzz/|\.ci/)"
 SQL = r"(select|set|alter|insert|update|delete|create|drop|call) "
 # Lines of blocks that print something else: answers, log lines, headers, a URL, CSV.
-OUTPUT = r"(\[|\{|\"calls\"|X-|Content-|Referrer-|Cache-|/stats/|date,folder|\d{4}-)"
+OUTPUT = (
+    r"(callstats: |calls\.csv: |Zeit;|\d\d\.\d\d\.\d{4} "
+    r"|\[|\{|\"calls\"|X-|Content-|Referrer-|Cache-|/stats/|date,folder|\d{4}-)"
+)
 
 
 @dataclasses.dataclass(frozen=True)

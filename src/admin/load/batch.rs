@@ -107,13 +107,7 @@ pub enum Message {
 }
 
 /// Reads a file to its end. `known` is how much of its text was loaded before.
-pub fn read(
-    input: &Input,
-    mapping: Mapping,
-    known: u64,
-    progress: Arc<AtomicU64>,
-    messages: SyncSender<Message>,
-) {
+pub fn read(input: &Input, mapping: Mapping, known: u64, progress: Arc<AtomicU64>, messages: SyncSender<Message>) {
     // Nobody listens any more: there is nothing to do, and nobody to tell.
     let (Ok(last) | Err(last)) = read_all(input, mapping, known, progress, &messages).map_err(Message::Failed);
     let _ = messages.send(last);
@@ -126,7 +120,8 @@ fn read_all(
     progress: Arc<AtomicU64>,
     messages: &SyncSender<Message>,
 ) -> Result<Message, Error> {
-    let cannot = |error: std::io::Error| Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?");
+    let cannot =
+        |error: std::io::Error| Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?");
     let mut text = input.text(mapping.file.encoding, progress).map_err(cannot)?;
     let constants: Vec<Option<String>> =
         mapping.columns.names().iter().map(|name| input.part_of_name(&Columns::key(name))).collect();
@@ -257,7 +252,11 @@ impl Reading<'_> {
         };
         if names.bytes > MAX_NAMES {
             return Err(Error::new(
-                format!("up to line {} it has {} folders: these are no names of folders", place.line, names.folders.len()),
+                format!(
+                    "up to line {} it has {} folders: these are no names of folders",
+                    place.line,
+                    names.folders.len()
+                ),
                 "map another column to the folder",
             ));
         }
@@ -368,7 +367,8 @@ impl Sink for Reading<'_> {
         if !header.is_empty() {
             let used: Vec<String> = self.mapping.columns.names().iter().map(|name| Columns::key(name)).collect();
             let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-            ignored = header.iter().filter(|name| !used.contains(&Columns::key(name)) && !is_number(name)).cloned().collect();
+            ignored =
+                header.iter().filter(|name| !used.contains(&Columns::key(name)) && !is_number(name)).cloned().collect();
             self.mapping = self.mapping.clone().for_header(is_there, header)?;
         }
         self.send(Message::Opening(Opening {

@@ -122,7 +122,10 @@ fn load_in_transaction(
     let mut transaction = begin(client, arguments.check)?;
     let known = Known::find(&mut transaction, &input, mapping)?;
     if let Some(at) = known.all_at.as_ref().filter(|_| arguments.if_loaded == KnownFiles::Refuse) {
-        return Err(Error::new(format!("{name} was loaded before, at {at}"), "--if-loaded skip passes over such files"));
+        return Err(Error::new(
+            format!("{name} was loaded before, at {at}"),
+            "--if-loaded skip passes over such files",
+        ));
     }
     let modified = input.modified;
     let (sender, messages) = sync_channel(AHEAD);
@@ -150,7 +153,8 @@ fn load_in_transaction(
     fail_with(&ending.problems, &name)?;
     let known_folders = known_folders(&mut store)?;
     let has_ids = opening.has_call;
-    let summary = summary(arguments, &store, &ending, opening.ignored, known.all_at.clone(), &known_folders, name.clone());
+    let summary =
+        summary(arguments, &store, &ending, opening.ignored, known.all_at.clone(), &known_folders, name.clone());
     let unfinished = store.unfinished;
     if arguments.check {
         return Ok(summary); // and nothing is committed

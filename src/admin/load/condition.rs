@@ -55,7 +55,8 @@ impl Condition {
             _ => Test::Order(&[Ordering::Less, Ordering::Equal], template(columns)?),
         };
         if let Test::Order(_, number) = &test {
-            if number.columns().next().is_none() && decimal(&number.render(&Values::default()), Point::Either).is_none() {
+            if number.columns().next().is_none() && decimal(&number.render(&Values::default()), Point::Either).is_none()
+            {
                 return Err(format!("{text:?} compares with something that is no number"));
             }
         }

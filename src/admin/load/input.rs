@@ -38,11 +38,7 @@ impl Input {
         let cannot = |error: &io::Error| {
             Error::new(format!("cannot read {}: {error}", Self::name_of(path)), "check the name and who may read it")
         };
-        let file = if is_stdin {
-            io::stdin().as_fd().try_clone_to_owned().map(File::from)
-        } else {
-            File::open(path)
-        };
+        let file = if is_stdin { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) };
         let mut file = file.map_err(|error| cannot(&error))?;
         let metadata = file.metadata().map_err(|error| cannot(&error))?;
         if metadata.is_dir() {
@@ -134,8 +130,12 @@ impl Input {
 
     /// The digest of the bytes of the file itself.
     pub fn digest_of_bytes(&self) -> io::Result<[u8; 32]> {
-        let mut raw =
-            Raw { file: self.file.try_clone()?, position: self.start, end: self.start + self.length, progress: Arc::default() };
+        let mut raw = Raw {
+            file: self.file.try_clone()?,
+            position: self.start,
+            end: self.start + self.length,
+            progress: Arc::default(),
+        };
         let mut digest = Sha256::new();
         let mut chunk = vec![0; CHUNK];
         loop {

@@ -129,20 +129,20 @@ impl Mapping {
         let call = field("call", spec.call.as_ref(), &mut columns)?;
         let company = field("company", spec.company.as_ref(), &mut columns)?;
         let organization = field("organization", spec.organization.as_ref(), &mut columns)?;
-        let [folder_spec, agent_spec, start_spec, duration_spec] = [
-            ("folder", &spec.folder),
-            ("agent", &spec.agent),
-            ("start", &spec.start),
-            ("duration", &spec.duration),
-        ]
-        .map(|(name, value)| value.as_ref().map_or_else(|| Ok(FieldSpec::default()), |value| FieldSpec::read(name, value)));
+        let [folder_spec, agent_spec, start_spec, duration_spec] =
+            [("folder", &spec.folder), ("agent", &spec.agent), ("start", &spec.start), ("duration", &spec.duration)]
+                .map(|(name, value)| {
+                    value.as_ref().map_or_else(|| Ok(FieldSpec::default()), |value| FieldSpec::read(name, value))
+                });
         let (folder_spec, agent_spec, start_spec, duration_spec) =
             (folder_spec?, agent_spec?, start_spec?, duration_spec?);
         let folder = texts("folder", &folder_spec, &mut columns)?;
         let agent = texts("agent", &agent_spec, &mut columns)?;
         let start = moments("start", &start_spec, &mut columns)?;
         let duration = match &duration_spec.end {
-            Some(end) => DurationField::End(moments("duration's end", &FieldSpec::read("duration's end", end)?, &mut columns)?),
+            Some(end) => {
+                DurationField::End(moments("duration's end", &FieldSpec::read("duration's end", end)?, &mut columns)?)
+            }
             None => DurationField::Number(durations_of("duration", &duration_spec, &mut columns)?),
         };
         let ends = [Take::First, Take::Last, Take::Longest];
@@ -198,13 +198,14 @@ impl Mapping {
     /// and a filter all.
     pub fn for_header(mut self, is_there: &[bool], header: &[String]) -> Result<Self, Error> {
         let defined: Vec<usize> = self.defined.iter().map(|(place, _)| *place).collect();
-        let is_missing =
-            |place: &usize| !is_there.get(*place).copied().unwrap_or(false) && !defined.contains(place);
+        let is_missing = |place: &usize| !is_there.get(*place).copied().unwrap_or(false) && !defined.contains(place);
         let all_missing = |places: &[usize], has_constant: bool| !has_constant && places.iter().all(is_missing);
-        if self.call.as_ref().is_some_and(|call| call.is_optional && all_missing(&call.columns(), call.has_constant())) {
+        if self.call.as_ref().is_some_and(|call| call.is_optional && all_missing(&call.columns(), call.has_constant()))
+        {
             self.call = None;
         }
-        let texts = [self.call.as_ref(), Some(&self.company), Some(&self.organization), Some(&self.folder), Some(&self.agent)];
+        let texts =
+            [self.call.as_ref(), Some(&self.company), Some(&self.organization), Some(&self.folder), Some(&self.agent)];
         let mut needed: Vec<(Vec<usize>, bool)> = texts
             .into_iter()
             .flatten()
@@ -275,8 +276,12 @@ fn texts(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternat
         return Ok(Alternatives { list: Vec::new(), default: None, is_optional: true });
     }
     alternatives(name, spec, columns, |inner, _| {
-        if inner.pattern.is_some() || inner.unit.is_some() || inner.zone.is_some() || inner.end.is_some()
-            || inner.plus.is_some() || inner.minus.is_some()
+        if inner.pattern.is_some()
+            || inner.unit.is_some()
+            || inner.zone.is_some()
+            || inner.end.is_some()
+            || inner.plus.is_some()
+            || inner.minus.is_some()
         {
             return Err(wrong(name, "has a key that is for times: pattern, unit, zone, end, plus or minus"));
         }
@@ -328,9 +333,9 @@ fn extract(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Extrac
             }
             Source::Columns(places)
         }
-        (None, Some(value)) => {
-            Source::Template(Template::parse(value, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")))?)
-        }
+        (None, Some(value)) => Source::Template(
+            Template::parse(value, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")))?,
+        ),
         (None, None) => return Err(wrong(name, "has neither column nor value")),
     };
     let pattern = match (&spec.pattern_of_text, &spec.replace) {
@@ -352,13 +357,17 @@ fn extract(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Extrac
 }
 
 fn conditions(name: &str, texts: &[String], columns: &mut Columns) -> Result<Vec<Condition>, Error> {
-    let parse = |text: &String| Condition::parse(text, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")));
+    let parse =
+        |text: &String| Condition::parse(text, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")));
     texts.iter().map(parse).collect()
 }
 
 fn no_unit(name: &str, unit: &str) -> Error {
     let known: Vec<&str> = UNITS.iter().map(|(known, _)| *known).collect();
-    wrong(name, &format!("cannot have the unit {unit:?}: durations have {}, and moments s, ms, us, ns, days", known.join(", ")))
+    wrong(
+        name,
+        &format!("cannot have the unit {unit:?}: durations have {}, and moments s, ms, us, ns, days", known.join(", ")),
+    )
 }
 
 fn take(
@@ -386,11 +395,13 @@ fn take_of(name: &str, text: &str, allowed: &[Take]) -> Result<Take, Error> {
         ("sum", Take::Sum),
         ("span", Take::Span),
     ];
-    NAMES.iter().find(|(known, take)| *known == text && allowed.contains(take)).map(|(_, take)| *take).ok_or_else(|| {
-        let names: Vec<&str> =
-            NAMES.iter().filter(|(_, take)| allowed.contains(take)).map(|(known, _)| *known).collect();
-        wrong(name, &format!("cannot take {text:?}, but {}", names.join(", ")))
-    })
+    NAMES.iter().find(|(known, take)| *known == text && allowed.contains(take)).map(|(_, take)| *take).ok_or_else(
+        || {
+            let names: Vec<&str> =
+                NAMES.iter().filter(|(_, take)| allowed.contains(take)).map(|(known, _)| *known).collect();
+            wrong(name, &format!("cannot take {text:?}, but {}", names.join(", ")))
+        },
+    )
 }
 
 fn file(spec: &Spec) -> Result<FileShape, Error> {
@@ -456,7 +467,10 @@ mod tests {
         let adapted = plain.clone().for_header(&there(&["agent", "call", "duration"]), &names).unwrap();
         assert!(adapted.call.is_none() && !adapted.folds);
         let error = plain.for_header(&there(&["seconds", "duration", "folder"]), &["x".into()]).unwrap_err();
-        assert!(error.message.contains("no column \"folder\", \"seconds\" or \"duration\"; the columns are \"x\""), "{error}");
+        assert!(
+            error.message.contains("no column \"folder\", \"seconds\" or \"duration\"; the columns are \"x\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -45,9 +45,8 @@ pub fn read<'a>(mapping: &'a Mapping, values: &'a Values, point: Point) -> Resul
         return Ok(None);
     }
     let columns = &mapping.columns;
-    let text = |field: &'a Alternatives<()>| {
-        Ok(field.text(values, columns)?.map_or(Cow::Borrowed(""), |(text, ())| text))
-    };
+    let text =
+        |field: &'a Alternatives<()>| Ok(field.text(values, columns)?.map_or(Cow::Borrowed(""), |(text, ())| text));
     let company = text(&mapping.company)?;
     let organization = text(&mapping.organization)?;
     let folder = text(&mapping.folder)?;
@@ -130,9 +129,8 @@ fn moment<'a>(
     for (sign, duration) in &way.shifts {
         let Some(milliseconds) = milliseconds(name, duration, values, columns, point)? else { continue };
         let milliseconds = i64::from(milliseconds) * if *sign == Sign::Minus { -1 } else { 1 };
-        moment = moment
-            .plus(milliseconds)
-            .ok_or_else(|| Problem::of_value(&label(), &text, "there is no such time", ""))?;
+        moment =
+            moment.plus(milliseconds).ok_or_else(|| Problem::of_value(&label(), &text, "there is no such time", ""))?;
     }
     Ok(Some(At { moment, zone: way.zone.as_deref() }))
 }

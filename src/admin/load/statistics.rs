@@ -88,7 +88,11 @@ impl Statistics {
                 .collect();
             odd.sort_by(|one, other| one.0.cmp(other.0));
             if let Some((name, average)) = odd.first() {
-                let more = if odd.len() > 1 { format!(", and {} other folders are like that", odd.len() - 1) } else { String::new() };
+                let more = if odd.len() > 1 {
+                    format!(", and {} other folders are like that", odd.len() - 1)
+                } else {
+                    String::new()
+                };
                 warnings.push(format!("the average of folder {} is {average} seconds{more}: {advice}", shown(name)));
             }
         }

@@ -91,7 +91,11 @@ impl Summary {
             about.push(format!("{} left out by the filter", thousands(self.filtered)));
         }
         if let Some((first, last)) = self.first_day.as_ref().zip(self.last_day.as_ref()) {
-            about.push(if first == last { first.clone() } else { format!("{} days from {first} to {last}", self.days) });
+            about.push(if first == last {
+                first.clone()
+            } else {
+                format!("{} days from {first} to {last}", self.days)
+            });
         }
         match self.folders.iter().filter(|folder| folder.is_new).count() {
             0 => {}

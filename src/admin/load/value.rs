@@ -261,11 +261,7 @@ pub struct Alternatives<T> {
 
 impl<T> Alternatives<T> {
     /// The text, and the way it was made; none: it is empty.
-    pub fn text<'a>(
-        &'a self,
-        values: &'a Values,
-        columns: &Columns,
-    ) -> Result<Option<(Cow<'a, str>, &'a T)>, Problem> {
+    pub fn text<'a>(&'a self, values: &'a Values, columns: &Columns) -> Result<Option<(Cow<'a, str>, &'a T)>, Problem> {
         for (extract, way) in &self.list {
             let text = extract.text(values, columns)?;
             if !text.is_empty() {

@@ -114,14 +114,19 @@ pub fn read(
             let line = position.lines.get().max(line - 1) + 1;
             return Err(match error.io_error_kind() {
                 Some(std::io::ErrorKind::FileTooLarge) => Stop::Broken(line, too_long()),
-                Some(_) => Stop::Failed(Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?")),
+                Some(_) => {
+                    Stop::Failed(Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?"))
+                }
                 None if error.is_eof() => {
                     Stop::Cut(line, Problem::of_record("the file ends inside of a record", "was it cut?"))
                 }
                 None => {
                     let text = error.to_string();
                     let reason = text.split(" at line ").next().unwrap_or_default();
-                    Stop::Broken(line, Problem::of_record(format!("this is not JSON: {reason}"), "--format names another format"))
+                    Stop::Broken(
+                        line,
+                        Problem::of_record(format!("this is not JSON: {reason}"), "--format names another format"),
+                    )
                 }
             });
         }
@@ -282,7 +287,7 @@ impl<'de> Visitor<'de> for Branch<'_> {
         let mut at = 0;
         loop {
             let mut nodes: Vec<&Node> = Vec::new();
-            let mut apart: Vec<(&Node, Option<(&[String], &str)>)> = Vec::new();
+            let mut apart: Vec<Apart<'_>> = Vec::new();
             for (step, node) in self.nodes.iter().flat_map(|node| &node.children) {
                 match step {
                     Step::Index(index) if *index == at => nodes.push(node),
@@ -300,10 +305,13 @@ impl<'de> Visitor<'de> for Branch<'_> {
     }
 }
 
+/// What is wanted of the last element of an array, or of the first one with a value at a path.
+type Apart<'r> = (&'r Node, Option<(&'r [String], &'r str)>);
+
 /// An element of an array, which may be wanted by its index, as the last one, and for what is in it.
 struct Element<'r> {
     nodes: &'r [&'r Node],
-    apart: &'r [(&'r Node, Option<(&'r [String], &'r str)>)],
+    apart: &'r [Apart<'r>],
     found: &'r mut Found,
 }
 
@@ -373,7 +381,7 @@ fn is_at(element: &serde_json::Value, path: &[String], wanted: &str) -> bool {
     }
     match value {
         serde_json::Value::String(text) => text == wanted,
-        other => other.to_string() == wanted,
+        other => serde_json::to_string(other).is_ok_and(|text| text == wanted),
     }
 }
 
@@ -381,7 +389,8 @@ fn is_at(element: &serde_json::Value, path: &[String], wanted: &str) -> bool {
 mod tests {
     use super::super::tests::read_all;
 
-    const RECORD: &str = r#"{"company":"a","Organization":"b","folder":"c","start":"d","seconds":1.5,"x":{"y":[1,{}]}}"#;
+    const RECORD: &str =
+        r#"{"company":"a","Organization":"b","folder":"c","start":"d","seconds":1.5,"x":{"y":[1,{}]}}"#;
     const READ: &str = "company=a organization=b folder=c start=d seconds=1.5\n";
 
     #[test]

@@ -20,7 +20,8 @@ pub fn read(
     sink: &mut dyn Sink,
 ) -> Result<(), Stop> {
     let position = lines.position();
-    let mut events = Events { reader: Reader::from_reader(lines), buffer: Vec::new(), position, ahead: VecDeque::new() };
+    let mut events =
+        Events { reader: Reader::from_reader(lines), buffer: Vec::new(), position, ahead: VecDeque::new() };
     let columns: HashMap<String, usize> =
         mapping.columns.names().iter().enumerate().map(|(place, name)| (Columns::key(name), place)).collect();
     let mut reading = Reading { columns, constants, values: Values::default(), sink };
@@ -50,7 +51,8 @@ pub fn read(
             }
             Event::Empty(ref start) => {
                 above.push(name_of(start));
-                let is_record = if path.is_empty() { above.len() == depth_of_records.unwrap_or(1) } else { above.ends_with(&path) };
+                let is_record =
+                    if path.is_empty() { above.len() == depth_of_records.unwrap_or(1) } else { above.ends_with(&path) };
                 if is_record {
                     let start = start.clone().into_owned();
                     let mut found = vec![None; reading.constants.len()];
@@ -129,7 +131,10 @@ impl Events<'_> {
 }
 
 fn broken(line: u64, error: &dyn std::fmt::Display) -> Stop {
-    Stop::Broken(line, Problem::of_record(format!("this is not XML: {error}"), "was it cut? --format names another format"))
+    Stop::Broken(
+        line,
+        Problem::of_record(format!("this is not XML: {error}"), "was it cut? --format names another format"),
+    )
 }
 
 struct Reading<'a> {
@@ -250,11 +255,9 @@ mod tests {
     fn attributes_and_paths_are_values() {
         let map = "company = '@co'\norganization = 'q.@org'\nfolder = 'q.name'\nstart = '@start'\nduration = '@s'\n\
                    agent = { value = '' }\ncall = { value = '' }";
-        let text = "<calls><call co='a' start='b' s=\"1\"><q org='&lt;o'><name>f</name></q></call><call co='x'/></calls>";
-        assert_eq!(
-            read_all(map, text),
-            "1: @co=a q.@org=<o q.name=f @start=b @s=1\n1: @co=x\n"
-        );
+        let text =
+            "<calls><call co='a' start='b' s=\"1\"><q org='&lt;o'><name>f</name></q></call><call co='x'/></calls>";
+        assert_eq!(read_all(map, text), "1: @co=a q.@org=<o q.name=f @start=b @s=1\n1: @co=x\n");
     }
 
     #[test]

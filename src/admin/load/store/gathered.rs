@@ -10,8 +10,8 @@ use crate::admin::load::statistics::Total;
 use crate::admin::name::shown;
 use chrono::NaiveDateTime;
 use postgres::Transaction;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::binary_copy::BinaryCopyInWriter;
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 
 const CREATE: &str = include_str!("../sql/gather.sql");
@@ -93,7 +93,12 @@ impl Gathered {
     }
 
     /// Makes calls of the records, and writes them.
-    pub fn finish(self, store: &mut Store<'_, '_>, existing: Existing, step: impl Fn(&'static str)) -> Result<(), Error> {
+    pub fn finish(
+        self,
+        store: &mut Store<'_, '_>,
+        existing: Existing,
+        step: impl Fn(&'static str),
+    ) -> Result<(), Error> {
         if !self.folds {
             let mut rows = store.transaction.query_raw(DIFFERENT, NO_PARAMETERS)?;
             while let Some(row) = rows.next()? {
@@ -137,9 +142,9 @@ impl Gathered {
         }
         step("writing");
         if existing == Existing::Replace {
-            store.transaction.execute(REPLACE, &[]).map_err(|error| refused(error))?;
+            store.transaction.execute(REPLACE, &[]).map_err(refused)?;
         }
-        store.transaction.execute(ADD, &[]).map_err(|error| refused(error))?;
+        store.transaction.execute(ADD, &[]).map_err(refused)?;
         Ok(())
     }
 
@@ -166,7 +171,8 @@ impl Gathered {
             let folder: i32 = row.try_get("folder")?;
             let started_at: NaiveDateTime = row.try_get("started_at")?;
             let agent: Option<String> = row.try_get("agent")?;
-            let total = Total { calls: number(row.try_get("calls")?), milliseconds: number(row.try_get("milliseconds")?) };
+            let total =
+                Total { calls: number(row.try_get("calls")?), milliseconds: number(row.try_get("milliseconds")?) };
             let folder = usize::try_from(folder).unwrap_or_default();
             statistics.add(folder, place, agent.as_deref(), started_at, total);
         }
