@@ -6,7 +6,7 @@ mod connect;
 mod env_file;
 mod error;
 mod installed;
-pub mod load;
+mod load;
 mod manual;
 mod name;
 mod output;
