@@ -161,30 +161,25 @@ impl Resolver {
             return Ok(());
         }
         let parameters: [&(dyn ToSql + Sync); 3] = [&numbers, &organizations, &names];
-        let mut ids: Vec<(usize, i32, bool)> = Vec::new();
-        for (statement, is_new) in [(FIND_FOLDERS, false), (ADD_FOLDERS, true), (FIND_FOLDERS, true)] {
-            if statement == ADD_FOLDERS {
-                if ids.len() == numbers.len() || !makes {
-                    break;
-                }
-                transaction.execute(statement, &parameters)?;
-                continue;
-            }
-            for row in transaction.query(statement, &parameters)? {
-                let (number, id): (i32, i32) = (row.try_get("number")?, row.try_get("id")?);
-                let number = usize::try_from(number).unwrap_or_default();
-                if !ids.iter().any(|(known, ..)| *known == number) || !is_new {
-                    ids.push((number, id, is_new));
-                }
-            }
+        let find = |transaction: &mut Transaction<'_>| -> Result<HashMap<usize, i32>, Error> {
+            let rows = transaction.query(FIND_FOLDERS, &parameters)?;
+            rows.iter()
+                .map(|row| {
+                    let number: i32 = row.try_get("number")?;
+                    Ok((usize::try_from(number).unwrap_or_default(), row.try_get("id")?))
+                })
+                .collect()
+        };
+        let known = find(transaction)?;
+        let mut all = known.clone();
+        if known.len() < numbers.len() && makes {
+            transaction.execute(ADD_FOLDERS, &parameters)?;
+            all = find(transaction)?;
         }
-        for number in numbers {
-            let at = usize::try_from(number).unwrap_or_default();
-            self.folders[at].is_new = true;
-        }
-        for (at, id, is_new) in ids {
-            self.folders[at].id = Some(id);
-            self.folders[at].is_new = is_new;
+        for number in &numbers {
+            let at = usize::try_from(*number).unwrap_or_default();
+            self.folders[at].id = all.get(&at).copied();
+            self.folders[at].is_new = !known.contains_key(&at);
         }
         Ok(())
     }

@@ -169,7 +169,6 @@ impl<'t, 'c> Store<'t, 'c> {
         }
         if replaced.values.is_some() {
             self.counts.changed += 1;
-            self.counts.new -= u64::from(self.counts.new > 0);
             if !self.is_check {
                 self.transaction.execute(
                     "delete from callstats.call where organization_id = $1 and id = $2",
