@@ -192,7 +192,8 @@ def twelve_hours(path):
 def call_centre(path):
     for row in rows(path)[1:]:
         if row[5] == "Y":
-            yield row[4], row[1], moment(f"{row[2]} {row[3]}", "%m-%d-%Y %H:%M:%S"), int(row[8])
+            date = row[2].replace("/", "-")
+            yield row[4], row[1], moment(f"{date} {row[3]}", "%m-%d-%Y %H:%M:%S"), int(row[8])
 
 
 def call_centre_excel(path):
