@@ -103,11 +103,11 @@ def avaya(path):
         if row[0].startswith("2026") and clock(row[1]) > 0 and not voicemail:
             calls.setdefault((row[0], row[9]), []).append(row)
     for (start, _), legs in calls.items():
-        longest = max(legs, key=lambda leg: clock(leg[1]))
-        devices = [longest[13], longest[11]] if longest[8] == "1" else [longest[11], longest[13]]
-        first = legs[0]
+        first, agent = legs[0], None
+        for leg in sorted(legs, key=lambda leg: clock(leg[1])):  # the last one that has an extension is the longest
+            devices = [leg[13], leg[11]] if leg[8] == "1" else [leg[11], leg[13]]
+            agent = next((device[1:] for device in devices if device.startswith("E")), agent)
         folder = first[5] if first[4] == "I" else "internal" if first[8] == "1" else "outgoing"
-        agent = next((device[1:] for device in devices if device.startswith("E")), None)
         form = "%Y/%m/%d %H:%M:%S" if start.count(":") == 2 else "%Y/%m/%d %H:%M"
         yield folder, agent, moment(start, form), sum(clock(leg[1]) for leg in legs)
 
@@ -192,7 +192,8 @@ def twelve_hours(path):
 def call_centre(path):
     for row in rows(path)[1:]:
         if row[5] == "Y":
-            yield row[4], row[1], moment(f"{row[2]} {row[3]}", "%m-%d-%Y %H:%M:%S"), int(row[8])
+            date = row[2].replace("/", "-")
+            yield row[4], row[1], moment(f"{date} {row[3]}", "%m-%d-%Y %H:%M:%S"), int(row[8])
 
 
 def call_centre_excel(path):
