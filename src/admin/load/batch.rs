@@ -366,9 +366,11 @@ impl Sink for Reading<'_> {
         let mut ignored = Vec::new();
         if !header.is_empty() {
             let used: Vec<String> = self.mapping.columns.names().iter().map(|name| Columns::key(name)).collect();
-            let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-            ignored =
-                header.iter().filter(|name| !used.contains(&Columns::key(name)) && !is_number(name)).cloned().collect();
+            // Names that the mapping gives say nothing of what the file has.
+            if self.mapping.file.has_header && self.mapping.file.columns.is_empty() {
+                ignored = header.iter().filter(|name| !used.contains(&Columns::key(name))).cloned().collect();
+                ignored.retain(|name| !name.is_empty());
+            }
             self.mapping = self.mapping.clone().for_header(is_there, header)?;
         }
         self.send(Message::Opening(Opening {
