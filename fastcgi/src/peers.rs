@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_named() {
+    fn malformed_addresses_are_named() {
         for (list, part) in [("localhost", "localhost"), ("127.0.0.1,", ""), ("127.0.0.1, 10.0.0.0/8", "10.0.0.0/8")] {
             let error = list.parse::<AllowedPeers>().unwrap_err().to_string();
             assert!(error.contains(&format!("{part:?}")), "{error}");

@@ -81,7 +81,7 @@ fn by_run_raw() {
 }
 
 #[test]
-fn what_is_no_listening_socket_is_an_error_and_no_panic() {
+fn a_descriptor_that_does_not_listen_is_an_error() {
     fastcgi::run_raw(application, -1);
     fastcgi::run_raw(application, 1_000_000);
     fastcgi::run_raw(application, std::fs::File::open("/dev/null").unwrap().as_raw_fd());

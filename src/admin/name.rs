@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_causes_trouble_is_refused_with_its_reason() {
+    fn harmful_names_are_refused_with_their_reason() {
         for (name, reason) in [
             ("", "is empty"),
             (".", "path"),

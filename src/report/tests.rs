@@ -94,7 +94,7 @@ fn groups_without_calls_are_left_out() {
 }
 
 #[test]
-fn what_counts_is_the_sum_over_the_interval() {
+fn sums_cover_the_whole_interval() {
     let cancelled = [march(3, 1, Some("a"), 2, 9), march(4, 1, Some("a"), -2, 0), march(5, 1, None, 1, 1000)];
     let one = r#"[{"date":"20260301","folder":"Sales","calls":1,"avg_duration_seconds":1}]"#;
     assert_eq!(report(Interval::Month, Format::Json, &cancelled), one);

@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_type_leaves_open_is_asked_for_by_name() {
+    fn missing_units_and_zones_are_asked_for_by_name() {
         for (type_name, asked) in [("bigint", "start_unit"), ("text", "start_pattern"), ("uuid", "no moment")] {
             let error = start(&mapping(&[]), type_name).unwrap_err();
             assert!(error.message.contains(asked), "{error:?}");

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_condition_is_refused() {
+    fn malformed_conditions_are_refused() {
         for wrong in ["", "a", "=x", "a~(", "a>x", "a={b"] {
             assert!(Condition::parse(wrong, &mut Columns::default()).is_err(), "{wrong}");
         }

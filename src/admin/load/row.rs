@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_column_value_and_reason() {
+    fn problems_name_column_value_and_reason() {
         for (change, column, reason) in [
             (("folder", ""), "folder", "a folder must have a name"),
             (("start", ""), "start", "expected a time"),

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_implausible_is_told() {
+    fn implausible_calls_give_warnings() {
         let new = [folder("Sales", true)];
         assert!(warnings(&[("2026-03-03 10:00", 12)], false, &new, &[]).contains("average of all calls is 0.012"));
         assert!(warnings(&[("2026-03-03 10:00", 20_000_000)], false, &new, &[]).contains("20000 seconds"));

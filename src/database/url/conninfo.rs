@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_without_its_value() {
+    fn invalid_values_are_refused_without_being_shown() {
         for text in [
             "s3cret",
             "host=x s3cret",

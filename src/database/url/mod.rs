@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_without_its_value() {
+    fn invalid_options_are_named_without_their_value() {
         for text in [
             "host=x sslmode=s3cret",
             "connect_timeout=s3cret",

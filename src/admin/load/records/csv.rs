@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_the_format_is_told_with_its_line() {
+    fn malformed_records_are_reported_with_their_line() {
         for (row, words) in [
             ("a,b,c,,e", "2: it ends before the column \"seconds\""),
             ("a,b,c,d,,e,1", "2: it has 7 columns, and the header 6"),

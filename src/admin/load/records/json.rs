@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_with_its_line() {
+    fn malformed_json_is_reported_with_its_line() {
         for (text, words) in [
             (format!("{RECORD}\n{{\"a\":\n"), "ends inside of a record"),
             (format!("{RECORD}\n{{\"a\" 1}}\n"), "2: this is not JSON"),

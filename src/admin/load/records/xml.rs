@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_xml_is_told_with_its_line() {
+    fn malformed_xml_is_reported_with_its_line() {
         for (text, words) in [
             ("<calls>\n<call><x>1</x><start>", "ends inside of a record"),
             ("<calls>\n<call><x>1</y></call></calls>", "2: this is not XML"),
