@@ -4,7 +4,7 @@
 //! world comes in as values and through three ports: [`crate::store`], [`crate::scratch`] and [`crate::client`].
 
 use crate::api::access::{self, Access};
-use crate::api::cgi::CgiParams;
+use crate::api::cgi::{CgiParams, PathSource};
 use crate::api::date_range::{self, OpenRange};
 use crate::api::error::ApiError;
 use crate::api::request::{self, StatsRequest};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 pub struct Context<'a> {
     /// The path before the company; empty: none.
     pub prefix: &'a str,
+    /// Where the path of a request is looked for.
+    pub path_source: PathSource,
     /// How a date range without its start or end is read.
     pub open_range: OpenRange,
     /// The root token, if there is one now.
@@ -102,6 +104,7 @@ impl Outcome {
 /// Answers one request.
 pub fn answer(context: &Context<'_>, params: &CgiParams, client: &mut dyn Client) -> Outcome {
     let started = Instant::now();
+    let params = &*params.with_path_from(context.path_source);
     let mut secrets = params.presented_tokens();
     secrets.extend(context.root_token.clone());
     let secrets = redact::secrets(secrets);

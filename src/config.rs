@@ -5,6 +5,7 @@
 
 pub mod listen;
 
+use crate::api::cgi::PathSource;
 use crate::api::date_range::OpenRange;
 use crate::database::{DatabaseUrl, Settings};
 use fastcgi::{AllowedPeers, InvalidPeers, Options};
@@ -32,6 +33,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("CALLSTATS_DATABASE_PASSWORD_FILE", "", "file with the database password"),
     variable("CALLSTATS_ROOT_TOKEN_FILE", "/opt/voci/state/vspark/apitoken", "file with the root token"),
     variable("CALLSTATS_PREFIX", "/stats", "path before the company"),
+    variable("CALLSTATS_PATH_SOURCE", "request-uri", "where the path is: request-uri, or path-info if rewritten"),
     variable("CALLSTATS_OPEN_RANGE", "day", "open end of a date range: day or unbounded"),
     variable("CALLSTATS_DB_CONNECTIONS", "8", "limit of database connections"),
     variable("CALLSTATS_DB_WAIT_MS", "2000", "how long a request waits for a database connection"),
@@ -85,6 +87,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// `CALLSTATS_PREFIX`, without a slash at the end; empty for `/`.
     pub prefix: String,
+    /// `CALLSTATS_PATH_SOURCE`.
+    pub path_source: PathSource,
     /// `CALLSTATS_OPEN_RANGE`.
     pub open_range: OpenRange,
     /// `CALLSTATS_DRAIN_MS`.
@@ -117,6 +121,7 @@ impl Config {
             socket_access: env.socket_access(),
             socket: env.path("CALLSTATS_SOCKET"),
             prefix: env.prefix(),
+            path_source: env.path_source(),
             open_range: env.open_range(),
             drain: env.milliseconds("CALLSTATS_DRAIN_MS", 0),
             transport: env.transport(),
@@ -218,6 +223,14 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
         prefix
     }
 
+    fn path_source(&mut self) -> PathSource {
+        let text = self.text("CALLSTATS_PATH_SOURCE");
+        PathSource::parse(&text).unwrap_or_else(|| {
+            self.errors.push(format!("CALLSTATS_PATH_SOURCE is {text:?}. Hint: use request-uri or path-info"));
+            PathSource::default()
+        })
+    }
+
     fn open_range(&mut self) -> OpenRange {
         let text = self.text("CALLSTATS_OPEN_RANGE");
         OpenRange::parse(&text).unwrap_or_else(|| {
@@ -298,6 +311,7 @@ mod tests {
         let errors = config(&[
             ("DATABASE_URL", "postgresql://u:pa55word@h/db?bogus=1"),
             ("CALLSTATS_PREFIX", "stats/"),
+            ("CALLSTATS_PATH_SOURCE", "uri"),
             ("CALLSTATS_OPEN_RANGE", "open"),
             ("CALLSTATS_DB_CONNECTIONS", "0"),
             ("CALLSTATS_DB_WAIT_MS", "2s"),
@@ -312,7 +326,7 @@ mod tests {
             ("RUST_LOG", "callstats=loud"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 14, "{errors:?}");
+        assert_eq!(errors.len(), 15, "{errors:?}");
         assert!(!errors.concat().contains("pa55word"));
         assert!(config(&[]).unwrap_err()[0].starts_with("DATABASE_URL is not set"));
     }

@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use callstats::answer::{Completion, Context, answer};
-use callstats::api::cgi::CgiParams;
+use callstats::api::cgi::{CgiParams, PathSource};
 use callstats::api::date_range::OpenRange;
 use callstats::client::{Client, Unwatched, Watch};
 use callstats::scratch::InMemory;
@@ -221,6 +221,7 @@ fuzz_target!(|input: Input| {
     };
     let context = Context {
         prefix: "/stats",
+        path_source: PathSource::default(),
         open_range: if input.is_unbounded { OpenRange::Unbounded } else { OpenRange::Day },
         root_token: input.root_token,
         store: &input.store,

@@ -4,6 +4,26 @@
 use std::borrow::Cow;
 use url::form_urlencoded;
 
+/// Which of the parameters has the path (`CALLSTATS_PATH_SOURCE`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PathSource {
+    /// `REQUEST_URI`, as the client sent it; without it the other.
+    #[default]
+    RequestUri,
+    /// `SCRIPT_NAME` and `PATH_INFO`, as the web server rewrote it. `%2F` is a slash in them.
+    PathInfo,
+}
+
+impl PathSource {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "request-uri" => Some(Self::RequestUri),
+            "path-info" => Some(Self::PathInfo),
+            _ => None,
+        }
+    }
+}
+
 /// The parameters that count, as bytes: a web server passes on what the client sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgiParams {
@@ -36,6 +56,17 @@ impl CgiParams {
             authorization: value("HTTP_AUTHORIZATION").or_else(|| value("REDIRECT_HTTP_AUTHORIZATION")),
             is_probe: value("CALLSTATS_PROBE").is_some_and(|value| !value.is_empty()),
         }
+    }
+
+    /// The parameters with the path where it is looked for.
+    pub fn with_path_from(&self, source: PathSource) -> Cow<'_, Self> {
+        let is_there = self.script_name.is_some() || self.path_info.is_some();
+        if source == PathSource::RequestUri || self.request_uri.is_none() || !is_there {
+            return Cow::Borrowed(self);
+        }
+        // The query of a rewritten address may be another, too; without one of its own it is the client's.
+        let query_string = Some(self.raw_query().to_vec());
+        Cow::Owned(Self { request_uri: None, query_string, ..self.clone() })
     }
 
     /// Whether the method is HEAD, which gets the headers of GET and no body.
@@ -73,5 +104,26 @@ impl CgiParams {
             tokens.push(header.split_once(' ').map_or(&*header, |(_, token)| token.trim()).to_owned());
         }
         tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_comes_from_where_it_is_looked_for() {
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        let rewritten = CgiParams {
+            request_uri: text("/api/v1/acme/a%20b?daterange=-"),
+            script_name: text("/stats"),
+            path_info: text("/acme/a b"),
+            ..CgiParams::default()
+        };
+        assert_eq!(&*rewritten.with_path_from(PathSource::RequestUri).raw_path(), b"/api/v1/acme/a%20b");
+        let read = rewritten.with_path_from(PathSource::PathInfo);
+        assert_eq!((&*read.raw_path(), read.raw_query()), (&b"/stats/acme/a b"[..], &b"daterange=-"[..]));
+        let without = CgiParams { script_name: None, path_info: None, ..rewritten };
+        assert_eq!(&*without.with_path_from(PathSource::PathInfo).raw_path(), b"/api/v1/acme/a%20b");
     }
 }

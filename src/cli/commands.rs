@@ -80,7 +80,7 @@ docs/loading.md explains mappings, and how records become calls.
 
 Examples:
   callstats load calls.csv
-  callstats load --check --preset asterisk --company acme --organization support /var/log/asterisk/cdr-csv/Master.csv
+  callstats load --check --preset asterisk --company acme --organization support Master.csv
   callstats load --map export.toml export-*.csv.gz
 
 Exit codes:
@@ -151,7 +151,7 @@ pub struct LoadArguments {
     /// Prints a preset, to begin a mapping with
     #[arg(long, value_name = "NAME", exclusive = true)]
     pub print_preset: Option<String>,
-    /// Calls with an id that are there with other values
+    /// Calls that are there and differ
     #[arg(long, value_enum, default_value = "replace")]
     pub existing: ExistingCalls,
     /// Files that were loaded before
@@ -172,7 +172,7 @@ pub struct LoadArguments {
     /// Only records for which this holds, such as disposition=ANSWERED or billsec>0
     #[arg(long, value_name = "CONDITION")]
     pub filter: Vec<String>,
-    /// How starts are written, such as 'DD.MM.YYYY HH24:MI:SS' or '%d/%m/%Y %H:%M'
+    /// How starts are written: 'DD.MM.YYYY HH24:MI' or '%d/%m/%Y %H:%M'
     #[arg(long, value_name = "PATTERN")]
     pub start_pattern: Option<String>,
     /// Starts are numbers since 1970: s, ms, us, ns; days are those of spreadsheets

@@ -42,6 +42,7 @@ pub fn serve(configured: &Result<(Config, Connector), Vec<String>>) -> bool {
     }
     let context = Context {
         prefix: &config.prefix,
+        path_source: config.path_source,
         open_range: config.open_range,
         root_token: RootTokenFile::new(config.root_token_file.clone()).token(),
         store: connector,

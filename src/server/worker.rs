@@ -29,7 +29,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>, sign
         move || root_token.reload()
     };
     let spool = Spool::new(config.spool_dir.clone(), config.spool_max_bytes);
-    let (prefix, open_range) = (config.prefix.clone(), config.open_range);
+    let (prefix, path_source, open_range) = (config.prefix.clone(), config.path_source, config.open_range);
     let (started, metrics) = (Instant::now(), Metrics::new(config.transport.counters.clone()));
     log::info!(target: "callstats", "{} serves {prefix}/", version::FULL);
     let handler = move |params: &CgiParams, client: &mut dyn Client| {
@@ -38,7 +38,7 @@ pub fn run(config: &Config, connector: Connector, listener: BorrowedFd<'_>, sign
             return client.write_all(&response).is_ok();
         }
         let root_token = root_token.token();
-        let context = Context { prefix: &prefix, open_range, root_token, store: &pool, scratch: &spool };
+        let context = Context { prefix: &prefix, path_source, open_range, root_token, store: &pool, scratch: &spool };
         let outcome = answer::answer(&context, params, client);
         log::log!(target: "callstats", outcome.log_level(), "{}", outcome.log_line());
         metrics.count(&outcome);

@@ -8,9 +8,9 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import Folder, wait_until
-from ..support.sample import DAY
+from ..support.sample import BILLING, DAY
 from ..support.webservers import Nginx
-from ..support.worker import ROOT_TOKEN
+from ..support.worker import ROOT_TOKEN, Worker
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
 
@@ -108,6 +108,25 @@ def test_other_sites_stay_as_they_are(replay_worker, start):
     status, headers, body = server.ask("GET", "/none", [("Host", "other.example")])
     assert status == 404 and b"<html>" in body
     assert TOKEN not in server.logs() and ROOT_TOKEN not in server.logs()
+
+
+class Rewriting(Nginx):
+    """An older address of the API is rewritten to that of the service."""
+
+    def prepare(self):
+        super().prepare()
+        self.machine.write("/etc/nginx/sites-enabled/old", r"""server { listen 80; server_name old.example;
+            location /api/v1/ { rewrite ^/api/v1/(.*)$ /stats/$1 break; include fastcgi_params;
+                                fastcgi_pass unix:/run/callstats/callstats.sock; } }""")
+
+
+@pytest.mark.parametrize("source, status, body", [("path-info", 200, BILLING), ("request-uri", 404, None)])
+def test_rewritten_addresses_are_answered_by_their_new_path(source, status, body, replay_database, start):
+    worker = start(Worker, replay_database.url, CALLSTATS_PATH_SOURCE=source)
+    server = start(Rewriting, worker.socket)
+    got = server.ask("GET", DAY.replace("/stats/", "/api/v1/"), [("Host", "old.example")])
+    assert got[0] == status and body in (None, got[2])
+    assert server.ask("GET", DAY)[2] == BILLING
 
 
 class Gate:
