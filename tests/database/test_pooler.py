@@ -154,19 +154,19 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
 
 def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
     pooler = start(PgBouncer, replay_database, "transaction")
-    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="4000")
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="12000")
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
     assert worker.ask("GET", DAY).status == 503
     assert cgi(pooler.url, worker.folder, DAY)[0] == 503
     pooler.process = type(pooler.process)(["pgbouncer", pooler.folder / "pgbouncer.ini"], pooler.folder / "log")
-    wait_until(lambda: worker.ask("GET", DAY).status == 200, 15)
+    wait_until(lambda: worker.ask("GET", DAY).status == 200, 30)
     pooler.admin("PAUSE")
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(worker.ask, "GET", DAY)
         wait_until(lambda: os.path.exists(worker.socket))
         pooler.admin("RESUME")
-        assert waiting.result(10).body == BILLING, worker.text()
+        assert waiting.result(30).body == BILLING, worker.text() + (pooler.folder / "log").read_text()
 
 
 def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):
