@@ -58,7 +58,8 @@ def test_ranges_have_the_figures_of_their_days(page, calls, name):
     assert page.value("calls") == len(found)
     labels, series = page.chart("calls")
     previous = series.pop("Previous period")
-    assert sum(map(sum, series.values())) == len(found)
+    # The period before may have a month more, which the chart then shows without calls.
+    assert sum(number or 0 for numbers in series.values() for number in numbers) == len(found)
     assert sum(number or 0 for number in previous) == len(expected.within(calls, *before))
 
 
