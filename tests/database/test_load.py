@@ -248,6 +248,10 @@ def test_ids_on_partitions(site):
     assert "0 new, 1 unchanged" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
     report = site.refused("-", input=HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03"))
     assert "line 3: there is no partition for the month of 2099-03-03" in report and "create_month_partitions" in report
+    # Also where what comes later would have to be looked up.
+    later = ROW * 20_000 + ROW.replace("2026-03-03 08:15:00", "2026-03-03T08:15:00Z")
+    report = site.refused("-", input=HEADER + ROW.replace("2026-03-03", "2099-03-03") + later)
+    assert "line 2: there is no partition for the month of 2099-03-03" in report
 
 
 def test_a_file_does_not_count_with_and_without_ids(site):

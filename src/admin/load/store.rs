@@ -44,6 +44,8 @@ pub struct Store<'t, 'c> {
     replaced: Option<Replaced>,
     /// Nothing is written.
     is_check: bool,
+    /// The database refused a row, and takes no further statement.
+    is_aborted: bool,
     gathered: Option<Gathered>,
 }
 
@@ -104,12 +106,16 @@ impl<'t, 'c> Store<'t, 'c> {
             unfinished: None,
             replaced,
             is_check,
+            is_aborted: false,
             gathered,
         })
     }
 
     /// Takes rows. After the first problem it only looks for more of them.
     pub fn take(&mut self, mut batch: Batch) -> Result<(), Error> {
+        if self.is_aborted {
+            return Ok(());
+        }
         self.resolver.take_names(self.transaction, &mut batch, &mut self.problems)?;
         let mut times = Vec::with_capacity(batch.rows.len());
         for row in &batch.rows {
@@ -195,6 +201,7 @@ impl<'t, 'c> Store<'t, 'c> {
             if let Err(error) = written {
                 let (line, problem) = refused(&error, ready).ok_or(error)?;
                 self.problems.add(line, problem);
+                self.is_aborted = true;
                 return Ok(());
             }
         }
