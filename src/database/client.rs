@@ -2,15 +2,16 @@
 //! a deadline for opening a connection, statements in a transaction of their own in one round trip, and a way to know
 //! whether a pooler is in between. Touches the network.
 
-use crate::database::transport::{Silence, Transport};
+use crate::database::socket::Socket;
+use crate::database::transport::Transport;
 use futures_core::Stream as _;
 use std::future::{self, Future};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime::Runtime;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, Error, Row, RowStream, Statement};
@@ -42,37 +43,39 @@ pub struct Client {
     /// Taken when it is dropped.
     inner: Option<tokio_postgres::Client>,
     poll_message: Box<PollMessage>,
-    runtime: Runtime,
-    silence: Silence,
+    socket: Arc<Socket>,
 }
 
 impl Client {
+    /// `socket` is the one under the connection.
     pub fn new(
-        runtime: Runtime,
         inner: tokio_postgres::Client,
         mut connection: Connection<Transport, Transport>,
-        silence: Silence,
+        socket: Arc<Socket>,
     ) -> Self {
         let poll_message = Box::new(move |context: &mut Context<'_>| connection.poll_message(context));
-        Self { inner: Some(inner), poll_message, runtime, silence }
+        Self { inner: Some(inner), poll_message, socket }
     }
 
-    /// From now on, a server that sends nothing for so long while a reply is awaited counts as lost. None: it may take
-    /// any time.
+    /// See [`Socket::limit_silence`].
     pub fn limit_silence(&self, limit: Option<Duration>) {
-        self.silence.limit(limit);
+        self.socket.limit_silence(limit);
     }
 
-    /// Runs a future of the client while the connection sends and receives.
-    fn run<'a, T, F>(&'a mut self, start: impl FnOnce(&'a tokio_postgres::Client) -> F) -> Result<T, Error>
+    /// Runs a future of the client while the connection sends and receives. None: it was not over within the limit.
+    fn run<'a, T, F>(
+        &'a mut self,
+        limit: Option<Duration>,
+        start: impl FnOnce(&'a tokio_postgres::Client) -> F,
+    ) -> Option<Result<T, Error>>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let Self { inner: Some(inner), poll_message, runtime, .. } = self else {
+        let Self { inner: Some(inner), poll_message, socket } = self else {
             unreachable!("taken only when it is dropped")
         };
         let mut work = pin!(start(inner));
-        runtime.block_on(future::poll_fn(|context| {
+        socket.run(limit.and_then(|limit| Instant::now().checked_add(limit)), |context| {
             // What the work sends first goes out in the connection's first turn.
             if let Poll::Ready(result) = work.as_mut().poll(context) {
                 return Poll::Ready(result);
@@ -81,36 +84,36 @@ impl Client {
                 return Poll::Ready(Err(error));
             }
             work.as_mut().poll(context)
-        }))
+        })
+    }
+
+    /// The same without a limit.
+    fn run_to_end<'a, T, F>(&'a mut self, start: impl FnOnce(&'a tokio_postgres::Client) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.run(None, start).unwrap_or_else(|| unreachable!("there is no limit"))
     }
 
     /// Runs statements without parameters. One round trip.
     pub fn batch(&mut self, text: &str) -> Result<(), Error> {
-        self.run(|client| client.batch_execute(text))
+        self.run_to_end(|client| client.batch_execute(text))
     }
 
     /// The columns of the only row of a statement without parameters, as text. One round trip. The error is none if
     /// there was no reply within the limit.
     pub fn text_row(&mut self, text: &str, limit: Duration) -> Result<Vec<Option<String>>, Option<Error>> {
-        let messages =
-            self.run(|client| async move { Ok(tokio::time::timeout(limit, client.simple_query(text)).await) });
-        let messages = messages?.map_err(|_| None)??;
+        let messages = self.run(Some(limit), |client| client.simple_query(text)).ok_or(None)??;
         Ok(messages.iter().find_map(text_columns).unwrap_or_default())
     }
 
     pub fn prepare(&mut self, text: &str) -> Result<Statement, Error> {
-        self.run(|client| client.prepare(text))
+        self.run_to_end(|client| client.prepare(text))
     }
 
     /// Asks the server for a sign of life. One round trip. None: there was none within the limit.
     pub fn verify(&mut self, limit: Duration) -> Option<Result<(), Error>> {
-        let verified =
-            self.run(|client| async move { Ok(tokio::time::timeout(limit, client.batch_execute("")).await) });
-        match verified {
-            Ok(Ok(result)) => Some(result),
-            Ok(Err(_)) => None,
-            Err(error) => Some(Err(error)),
-        }
+        self.run(Some(limit), |client| client.batch_execute(""))
     }
 
     /// Runs a statement and hands over its rows as they arrive. One round trip, also in a transaction of its own:
@@ -123,7 +126,7 @@ impl Client {
         each: &mut dyn FnMut(Row) -> Result<(), E>,
     ) -> Result<(), RowsError<E>> {
         let mut failure = None;
-        let done = self.run(|client| {
+        let done = self.run_to_end(|client| {
             let started = async move {
                 match begin {
                     Some(begin) => client.batch_execute(begin).await,
@@ -164,8 +167,11 @@ impl Client {
     /// The process that the server named at login. A pooler names a number of its own.
     pub fn process_id(&self) -> Option<i32> {
         let mut request = Vec::new(); // what would be sent to cancel a statement
-        let written = self.runtime.block_on(self.cancel_token()?.cancel_query_raw(Memory(&mut request), InMemory));
-        written.ok()?;
+        let token = self.cancel_token()?;
+        {
+            let writing = pin!(token.cancel_query_raw(Memory(&mut request), InMemory));
+            let Poll::Ready(Ok(())) = writing.poll(&mut Context::from_waker(Waker::noop())) else { return None };
+        }
         Some(i32::from_be_bytes(request.get(8..12)?.try_into().ok()?))
     }
 }
@@ -174,18 +180,15 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         drop(self.inner.take());
-        let Self { poll_message, runtime, .. } = self;
-        let _ = runtime.block_on(async {
-            let goodbye = future::poll_fn(|context| {
-                loop {
-                    match poll_message(context) {
-                        Poll::Ready(Some(Ok(_))) => (),
-                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                        Poll::Pending => return Poll::Pending,
-                    }
+        let Self { poll_message, socket, .. } = self;
+        let _ = socket.run(Some(Instant::now() + GOODBYE), |context| {
+            loop {
+                match poll_message(context) {
+                    Poll::Ready(Some(Ok(_))) => (),
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
                 }
-            });
-            tokio::time::timeout(GOODBYE, goodbye).await
+            }
         });
     }
 }

@@ -4,12 +4,14 @@
 use crate::database::client::Client;
 use crate::database::error::{classify_connect_error, out_of_file_descriptors};
 use crate::database::resolve::Resolver;
+use crate::database::socket::{Socket, SocketStream};
 use crate::database::tls;
-use crate::database::transport::{Negotiated, Stream, Transport};
+use crate::database::transport::{Negotiated, Transport};
 use crate::database::url::{DatabaseUrl, Host, SslMode, TargetSession};
 use crate::store::DatabaseErrorKind::{OutOfFileDescriptors, Unavailable};
 use crate::store::{DatabaseError, DatabaseErrorKind};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -17,12 +19,11 @@ use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::Runtime;
-use tokio::time::timeout_at;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{ChannelBinding, SslMode as Negotiation, SslNegotiation};
 use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{CancelToken, Config};
@@ -233,37 +234,27 @@ impl Dialler {
         deadline: Instant,
     ) -> Result<Client, Attempt> {
         let host = route.host.clone();
-        let failed = |next: Next| {
-            let host = &host;
-            move |error: io::Error| Attempt { error: cannot_connect_io(host, &error), next }
-        };
-        let runtime = runtime().map_err(failed(Next::Nothing))?;
         let config = self.login(password);
-        let connected = runtime.block_on(async {
-            timeout_at(deadline.into(), async {
-                let transport = self.open(route, mode).await?;
-                let silence = transport.silence();
-                let connected = config.connect_raw(transport, Negotiated).await.map_err(|error| {
-                    let classified = classify_connect_error(&error);
-                    let message = match error.code() {
-                        Some(_) => format!("{} (at {host})", classified.message),
-                        None => cannot_connect(&host, &super::error::describe(&error)).message,
-                    };
-                    let next = if error.code().is_some() { Next::OtherMode } else { Next::Address };
-                    Attempt { error: DatabaseError { message, ..classified }, next }
-                });
-                connected.map(|(client, connection)| (client, connection, silence))
-            })
-            .await
-        });
-        let late = |_| {
-            let text = format!("it did not reply within {} ms", self.limit.as_millis());
-            Attempt { error: cannot_connect(&host, &text), next: Next::Address }
-        };
-        let (inner, connection, silence) = connected.map_err(late)??;
-        let mut client = Client::new(runtime, inner, connection, silence);
+        let (transport, socket) = self.open(route, mode, deadline)?;
+        let mut login = pin!(config.connect_raw(transport, Negotiated));
+        let connected = socket.run(Some(deadline), |context| login.as_mut().poll(context));
+        let (inner, connection) = connected.ok_or_else(|| self.late(&host))?.map_err(|error| {
+            let classified = classify_connect_error(&error);
+            let message = match error.code() {
+                Some(_) => format!("{} (at {host})", classified.message),
+                None => cannot_connect(&host, &super::error::describe(&error)).message,
+            };
+            let next = if error.code().is_some() { Next::OtherMode } else { Next::Address };
+            Attempt { error: DatabaseError { message, ..classified }, next }
+        })?;
+        let mut client = Client::new(inner, connection, socket);
         self.hold_to(target, &mut client, &host, deadline)?;
         Ok(client)
+    }
+
+    fn late(&self, host: &Host) -> Attempt {
+        let text = format!("it did not reply within {} ms", self.limit.as_millis());
+        Attempt { error: cannot_connect(host, &text), next: Next::Address }
     }
 
     /// What the server needs to know at login. Without `options` of its own, which poolers refuse.
@@ -286,42 +277,43 @@ impl Dialler {
         config
     }
 
-    /// A transport to the address of a route; notes in the route whether it is encrypted.
-    async fn open(&self, route: &mut Route, mode: SslMode) -> Result<Transport, Attempt> {
+    /// A transport to the address of a route, and its socket; notes in the route whether it is encrypted.
+    fn open(&self, route: &mut Route, mode: SslMode, deadline: Instant) -> Result<(Transport, Arc<Socket>), Attempt> {
         let host = route.host.clone();
-        let failed = |error: io::Error| Attempt { error: cannot_connect_io(&host, &error), next: Next::Address };
-        let mut stream = match &route.address {
-            Address::Unix(path) => {
-                let stream = if let Some(name) = path.to_str().and_then(|path| path.strip_prefix('@')) {
-                    UnixStream::connect(format!("\0{name}")).await
-                } else {
-                    UnixStream::connect(path).await
-                };
-                let stream = stream.map_err(failed)?;
-                self.hold_to_peer(&stream)
-                    .map_err(|text| Attempt { error: cannot_connect(&host, &text), next: Next::Nothing })?;
-                return Ok(Transport::new(Stream::Unix(stream)));
-            }
-            Address::Ip(address) => TcpStream::connect(address).await.map_err(failed)?,
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::TimedOut if error.raw_os_error().is_none() => self.late(&host),
+            _ => Attempt { error: cannot_connect_io(&host, &error), next: Next::Address },
         };
-        self.set_options(&stream).map_err(failed)?;
+        let socket = match &route.address {
+            Address::Unix(path) => Socket::connect_unix(path, deadline),
+            Address::Ip(address) => Socket::connect_tcp(*address, deadline),
+        };
+        let socket = Arc::new(socket.map_err(failed)?);
+        let mut stream = SocketStream(socket.clone());
+        match &route.address {
+            Address::Unix(_) => self
+                .hold_to_peer(&socket)
+                .map_err(|text| Attempt { error: cannot_connect(&host, &text), next: Next::Nothing })?,
+            Address::Ip(_) => self.set_options(&socket).map_err(failed)?,
+        }
         if !route.is_encrypted {
-            return Ok(Transport::new(Stream::Tcp(stream)));
+            return Ok((Transport::Plain(stream), socket));
         }
         // Certificates are read only now, because a server that encrypts nothing needs none.
         if !self.url.tls.is_direct {
-            stream.write_all(&SSL_REQUEST).await.map_err(failed)?;
-            match stream.read_u8().await.map_err(failed)? {
-                b'S' => (),
-                _ if mode == SslMode::Prefer => {
+            let reply = socket.run(Some(deadline), ask_for_encryption(&mut stream)).ok_or_else(|| self.late(&host))?;
+            match reply.map_err(failed)? {
+                Some(b'S') => (),
+                Some(_) if mode == SslMode::Prefer => {
                     route.is_encrypted = false;
-                    return Ok(Transport::new(Stream::Tcp(stream)));
+                    return Ok((Transport::Plain(stream), socket));
                 }
-                b'N' | b'E' => {
+                Some(b'N' | b'E') => {
                     let error = cannot_connect(&host, "the server does not support TLS, but sslmode requires it");
                     return Err(Attempt { error, next: Next::Address });
                 }
-                _ => return Err(failed(io::Error::other("it sent an invalid reply to the request for TLS"))),
+                Some(_) => return Err(failed(io::Error::other("it sent an invalid reply to the request for TLS"))),
+                None => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
             }
         }
         let unusable = |text: String| {
@@ -331,13 +323,16 @@ impl Dialler {
         // A file that cannot be used stops libpq whatever the mode is.
         let connector = tls::connector(&self.url.tls, &host)
             .map_err(|text| Attempt { error: cannot_connect(&host, &text), next: Next::Nothing })?;
-        let stream = connector.connect(stream).await.map_err(|error| unusable(tls::describe(&*error)))?;
-        Ok(Transport::new(Stream::Tls(Box::new(stream))))
+        let mut handshake = pin!(connector.connect(stream));
+        let encrypted = socket.run(Some(deadline), |context| handshake.as_mut().poll(context));
+        let encrypted = encrypted.ok_or_else(|| self.late(&host))?;
+        let encrypted = encrypted.map_err(|error| unusable(tls::describe(&*error)))?;
+        Ok((Transport::Tls(Box::new(encrypted)), socket))
     }
 
-    fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
+    fn set_options(&self, socket: &Socket) -> io::Result<()> {
         let options = &self.url.tcp;
-        let socket = SockRef::from(stream);
+        let socket = SockRef::from(socket);
         socket.set_tcp_nodelay(true)?;
         if options.keepalives != Some(false) {
             let seconds = |value: Option<u32>, ours: u32| Duration::from_secs(value.unwrap_or(ours).into());
@@ -352,14 +347,14 @@ impl Dialler {
     }
 
     /// `requirepeer`.
-    fn hold_to_peer(&self, stream: &UnixStream) -> Result<(), String> {
+    fn hold_to_peer(&self, socket: &Socket) -> Result<(), String> {
         let Some(wanted) = &self.url.require_peer else { return Ok(()) };
-        let peer = stream.peer_cred().map_err(|error| error.to_string())?;
-        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid())).ok().flatten();
+        let peer = socket_peercred(socket).map_err(|error| error.to_string())?;
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid.as_raw())).ok().flatten();
         if user.is_some_and(|user| user.name == *wanted) {
             Ok(())
         } else {
-            Err(format!("the server runs as user id {}, not as requirepeer has it", peer.uid()))
+            Err(format!("the server runs as user id {}, not as requirepeer has it", peer.uid.as_raw()))
         }
     }
 
@@ -398,27 +393,33 @@ impl Dialler {
     pub fn cancel(&self, route: &Route, token: &CancelToken) -> Result<(), DatabaseError> {
         let mut route = route.clone();
         let host = route.host.clone();
-        let runtime = runtime().map_err(|error| cannot_connect_io(&host, &error))?;
-        let cancelled = runtime.block_on(async {
-            tokio::time::timeout(self.limit, async {
-                let transport = self.open(&mut route, SslMode::Require).await.map_err(|attempt| attempt.error)?;
-                let sent = token.cancel_query_raw(transport, Negotiated).await;
-                sent.map_err(|error| classify_connect_error(&error))
-            })
-            .await
-        });
-        cancelled.unwrap_or_else(|_| Err(cannot_connect(&host, "it did not reply in time")))
+        let deadline = Instant::now() + self.limit;
+        let (transport, socket) = self.open(&mut route, SslMode::Require, deadline).map_err(|attempt| attempt.error)?;
+        let mut sending = pin!(token.cancel_query_raw(transport, Negotiated));
+        let sent = socket.run(Some(deadline), |context| sending.as_mut().poll(context));
+        sent.ok_or_else(|| self.late(&host).error)?.map_err(|error| classify_connect_error(&error))
+    }
+}
+
+/// Sends the request for encryption; the byte of the reply, unless the server closes the connection.
+fn ask_for_encryption(
+    stream: &mut SocketStream,
+) -> impl FnMut(&mut std::task::Context<'_>) -> Poll<io::Result<Option<u8>>> {
+    let mut sent = 0;
+    move |context| {
+        while sent < SSL_REQUEST.len() {
+            sent += ready!(Pin::new(&mut *stream).poll_write(context, &SSL_REQUEST[sent..]))?;
+        }
+        let mut byte = [0];
+        let mut reply = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut reply))?;
+        Poll::Ready(Ok(reply.filled().first().copied()))
     }
 }
 
 /// A refused login, or a database that does not exist: no other host is asked then, as in libpq.
 fn is_refused(error: &DatabaseError) -> bool {
     error.kind == DatabaseErrorKind::Refused
-}
-
-/// For one connection, in the thread that uses it.
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn unix_path(host: &Host) -> PathBuf {

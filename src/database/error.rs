@@ -1,7 +1,7 @@
 //! What an error of PostgreSQL or of the way to it means for a request: decided by its SQLSTATE or its type, never by
 //! its text. Pure.
 
-use crate::database::transport::Silent;
+use crate::database::socket::Silent;
 use crate::store::DatabaseErrorKind::{
     ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Refused, Timeout, Unavailable,
 };

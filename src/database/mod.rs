@@ -9,6 +9,7 @@ mod error;
 mod fairness;
 mod pool;
 mod resolve;
+mod socket;
 mod tls;
 mod transport;
 mod url;

@@ -153,8 +153,9 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
 
 
 def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
-    pooler = start(PgBouncer, replay_database, "transaction")
-    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="12000")
+    """PgBouncer takes a login of its own that PAUSE ends for a failed one, and tries again after server_login_retry."""
+    pooler = start(PgBouncer, replay_database, "transaction", server_login_retry=1)
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="5000")
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
     assert worker.ask("GET", DAY).status == 503

@@ -5,7 +5,7 @@ import pathlib
 
 import psycopg2
 
-from .processes import Folder, Process, accepts, free_port, wait_until
+from .processes import Folder, Process, accepts, accepts_on, free_port, wait_until
 
 DEBIAN = pathlib.Path("/etc/pgbouncer/pgbouncer.ini")
 
@@ -41,7 +41,7 @@ class PgBouncer:
         self.folder.write("debian.ini", DEBIAN.read_bytes())
         self.process = Process(["pgbouncer", configuration], self.folder / "log")
         socket = self.folder / f".s.PGSQL.{self.port}"
-        wait_until(lambda: accepts(self.port) and socket.exists(), what="PgBouncer accepts")
+        wait_until(lambda: accepts(self.port) and accepts_on(socket), what="PgBouncer accepts")
 
     @property
     def url(self):
