@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_start_is_moved_and_has_a_zone() {
-        let map = "start = { column = 'd', pattern = 'DD.MM.YYYY', zone = 'Europe/Berlin', plus = { column = 't', unit = 'days' } }";
+        let map = "start = { column = 'd', pattern = 'DD.MM.YYYY', zone = 'Europe/Berlin', \
+                   plus = { column = 't', unit = 'days' } }";
         let record = [("folder", "S"), ("d", "03.03.2026"), ("t", "0.5"), ("seconds", "1")];
         let read = reading(map, &record).unwrap().unwrap();
         assert!(read.contains("2026-03-03T12:00:00") && read.contains("Europe/Berlin"), "{read}");
