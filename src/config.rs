@@ -1,7 +1,7 @@
-//! The environment as a configuration, or all that is wrong with it at once. Pure: variables come in through a function.
+//! The environment as a configuration, or all of its errors at once. Pure: variables come in through a function.
 //!
-//! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
-//! documentation to it.
+//! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test compares the manual page, the env file and
+//! the documentation with it.
 
 pub mod listen;
 
