@@ -82,7 +82,8 @@ def test_a_file_becomes_calls(site, start):
 
 
 def test_columns_come_in_any_order_and_case_and_others_are_named(site):
-    done = site.run("-", input="Seconds;START;Comment;folder;Organization;COMPANY\n1,5;2026-03-03 08:00;x;Sales;support;acme\n")
+    done = site.run("-", input="Seconds;START;Comment;folder;Organization;COMPANY\n"
+                               "1,5;2026-03-03 08:00;x;Sales;support;acme\n")
     assert done.returncode == 0 and 'these columns are not used: "Comment"' in done.stderr
     assert site.rows() == [("Sales", None, "2026-03-03 08:00:00", 1500)]
 
@@ -92,7 +93,8 @@ def test_columns_come_in_any_order_and_case_and_others_are_named(site):
     lambda text: text.encode("utf-8-sig"), lambda text: text.replace("\n", "\r\n").encode(),
     lambda text: text.replace("\n", "\n\n").encode(), lambda text: text.rstrip("\n").encode(),
     lambda text: gzip.compress(text.encode()),
-], ids=["UTF-16LE", "UTF-16BE", "UTF-16 with mark", "UTF-8 with mark", "CRLF", "blank lines", "no last line end", "gzip"])
+], ids=["UTF-16LE", "UTF-16BE", "UTF-16 with mark", "UTF-8 with mark", "CRLF", "blank lines", "no last line end",
+        "gzip"])
 def test_each_form_of_a_text_is_read_whole(encode, site):
     site.write("calls.csv", encode(HEADER + ROW + ROW.replace("Sales", "Büro").replace("125", "250")))
     assert site.load("calls.csv").startswith("calls.csv: 2 new,")
@@ -131,12 +133,14 @@ def test_files_come_from_wherever(opened, site):
     (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 1 unchanged, 0 changed", (2, 187.5)),
     (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 1 unchanged", (1, 125)),
     (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
-    (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"), "0 new, 1 unchanged, 1 changed", (2, 187.5)),
+    (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"),
+     "0 new, 1 unchanged, 1 changed", (2, 187.5)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW, "0 new, 1 unchanged, 0 changed", (1, 125)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW + ROW, "1 new, 1 unchanged, 0 changed", (2, 125)),
     (HEADER, HEADER, "0 new, 0 unchanged", (0, None)),
     (HEADER, HEADER + ROW, "1 new, 0 unchanged", (1, 125)),
-], ids=["same", "grown", "CRLF", "mark", "cut", "no line end", "no line end, and grown", "quiet days", "after a quiet day"])
+], ids=["same", "grown", "CRLF", "mark", "cut", "no line end", "no line end, and grown", "quiet days",
+        "after a quiet day"])
 def test_what_was_read_before_does_not_count_again(first, second, printed, expected, site):
     site.load("-", input=first)
     assert printed in site.load("-", input=second)
@@ -208,8 +212,9 @@ def test_calls_with_ids_are_new_unchanged_or_changed(site):
     later = [(f"d{number}", "Sales", 10) for number in range(12)] + week[12:]
     later[100:103] = [(call, "Service", 20) for call, _, _ in later[100:103]]
     assert "12 new, 4,985 unchanged, 3 changed" in site.load("-", input=ids(*later))
-    assert site.database.query("select name, count(*)::int from callstats.call c join callstats.folder f on f.id = folder_id "
-                               "group by name order by name") == [("Sales", 5009), ("Service", 3)]
+    folders = site.database.query("select name, count(*)::int from callstats.call c "
+                                  "join callstats.folder f on f.id = folder_id group by name order by name")
+    assert folders == [("Sales", 5009), ("Service", 3)]
     # Once more, in another order.
     assert "0 new, 5,000 unchanged, 0 changed" in site.load("-", input=ids(*reversed(later)))
 
@@ -244,8 +249,9 @@ def test_ids_on_partitions(site):
     site.database.script(PROJECT / "deploy" / "partitions.sql")
     later = site.database.value("select to_char(now() + interval '40 days', 'YYYY-MM-DD HH24:MI:SS')")
     site.load("-", input=ids(("a", "Sales", 10)))
-    assert "0 new, 0 unchanged, 1 changed" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
-    assert "0 new, 1 unchanged" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
+    moved = ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later)
+    assert "0 new, 0 unchanged, 1 changed" in site.load("-", input=moved)
+    assert "0 new, 1 unchanged" in site.load("-", input=moved)
     report = site.refused("-", input=HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03"))
     assert "line 3: there is no partition for the month of 2099-03-03" in report and "create_month_partitions" in report
     # Also where what comes later would have to be looked up.
@@ -276,7 +282,8 @@ def test_a_file_does_not_count_with_and_without_ids(site):
     ("acme,support,A\tB,,2026-03-03 08:00,1", r'line 3, column folder: "A\tB": the name of the folder has a control'),
     ("acme,support,A,,2026-02-30 08:00,1", 'line 3, column start: "2026-02-30 08:00": there is no such time'),
     ("acme,support,A,,2026-03-03 25:00,1", 'line 3, column start: "2026-03-03 25:00": there is no such time'),
-    ("acme,support,A,,2026-03-03 08:00+25:00,1", 'line 3, column start: "2026-03-03 08:00+25:00": there is no such time'),
+    ("acme,support,A,,2026-03-03 08:00+25:00,1",
+     'line 3, column start: "2026-03-03 08:00+25:00": there is no such time'),
     ("acme,support,A,,03/03/2026,1", 'line 3, column start: "03/03/2026": expected a time'),
     ("acme,support,A,,٢٠٢٦-03-03 08:00,1", "line 3, column start: "),
     ("acme,support,A,,now,1", 'line 3, column start: "now"'),
@@ -304,8 +311,9 @@ def test_a_bad_row_is_told_and_changes_nothing(row, words, site):
     assert site.database.query("select * from callstats.folder") == []
 
 
-@pytest.mark.parametrize("value", ["x" * 1_000_000, "line one\nline two\nline three\nline four\n" * 5000, "\x1b[31m\r" * 100],
-                         ids=["long", "lines", "harmful"])
+@pytest.mark.parametrize("value", [
+    "x" * 1_000_000, "line one\nline two\nline three\nline four\n" * 5000, "\x1b[31m\r" * 100,
+], ids=["long", "lines", "harmful"])
 def test_a_large_or_harmful_value_is_cut_and_escaped(value, site):
     report = site.refused("-", input=HEADER + ROW + f'acme,support,A,,2026-03-03 08:00,"{value}"\n')
     assert 'line 3, column seconds: "' in report and "expected a number of seconds" in report
@@ -319,7 +327,8 @@ def test_the_first_problems_are_told_and_the_others_counted(site):
 
 @pytest.mark.parametrize("words, text, reason", [
     (["/nowhere.csv"], None, "No such file"), (["-"], "", "it is empty"),
-    (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; the columns are "a", "b", "c"'),
+    (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; '
+                       'the columns are "a", "b", "c"'),
     (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
     (["--preset", "nobody", "-"], "", 'no preset "nobody"'), (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
     (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
@@ -361,9 +370,10 @@ def test_each_file_is_loaded_by_itself(site):
 
 
 def test_options_map_a_file_without_header(site):
-    site.load("--no-header", "--delimiter", "|", "--column", "start=2", "--start-pattern", "DD.MM.YY HH24:MI", "--time-zone",
-              "America/New_York", "--column", "duration=3", "--unit", "hms", "--column", "agent=1", "--company", "acme",
-              "--organization", "support", "--folder", "{Sales}", "--filter", "4=ANSWERED", "-",
+    site.load("--no-header", "--delimiter", "|", "--column", "start=2", "--start-pattern", "DD.MM.YY HH24:MI",
+              "--time-zone", "America/New_York", "--column", "duration=3", "--unit", "hms",
+              "--column", "agent=1", "--company", "acme", "--organization", "support", "--folder", "{Sales}",
+              "--filter", "4=ANSWERED", "-",
               input="anna|03.03.26 20:00|0:02:05|ANSWERED\nbob|03.03.26 20:00|0:02:05|BUSY\n")
     assert site.rows() == [("{Sales}", "anna", "2026-03-04 02:00:00", 125_000)]
 
@@ -383,13 +393,16 @@ def test_times_with_an_offset_are_those_of_the_organization(text, expected, site
                                   "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Apia", "America/Sao_Paulo"])
 def test_zones_are_those_of_the_server(zone, site):
     """Each half hour of days on which clocks change, from and to another zone, as PostgreSQL converts it."""
-    days = ["2011-12-29", "2018-02-17", "2018-11-03", "2026-02-14", "2026-03-07", "2026-03-28", "2026-04-04", "2026-10-03", "2026-10-24", "2026-10-31"]
+    days = ["2011-12-29", "2018-02-17", "2018-11-03", "2026-02-14", "2026-03-07", "2026-03-28", "2026-04-04",
+            "2026-10-03", "2026-10-24", "2026-10-31"]
     times = [f"{day} {hour:02}:{minute}:00" for day in days for hour in range(24) for minute in ("00", "15", "45")]
-    times += [f"{day[:8]}{int(day[8:]) + 1:02} {hour:02}:30:00" for day in days for hour in range(24) if day != "2026-10-31"]
+    times += [f"{day[:8]}{int(day[8:]) + 1:02} {hour:02}:30:00"
+              for day in days for hour in range(24) if day != "2026-10-31"]
     site.load("--time-zone", zone, "--company", "acme", "--organization", "support", "--folder", "f", "-",
               input="start,agent,seconds\n" + "".join(f"{at},{at},1\n" for at in times))
     # A time of the organization's own clock stays as it is written, even where that clock leaves it out.
-    expected = "agent_id::timestamp" + ("" if zone == "Europe/Berlin" else f" at time zone '{zone}' at time zone 'Europe/Berlin'")
+    moved = "" if zone == "Europe/Berlin" else f" at time zone '{zone}' at time zone 'Europe/Berlin'"
+    expected = f"agent_id::timestamp{moved}"
     wrong = site.database.query(f"select agent_id, started_at from callstats.call where started_at <> {expected}")
     assert wrong == [] and site.calls[0] == len(times)
 
@@ -441,8 +454,9 @@ def test_a_summary_is_json_if_wanted(site):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, "server"])
-@pytest.mark.parametrize("header, row", [(HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n")],
-                         ids=["without ids", "with ids"])
+@pytest.mark.parametrize("header, row", [
+    (HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n"),
+], ids=["without ids", "with ids"])
 def test_an_end_in_the_middle_leaves_nothing(ending, header, row, site):
     rows = header + "".join(row.format(number) for number in range(60_000))
     site.write("calls.csv", rows)
@@ -491,7 +505,8 @@ def test_a_role_that_may_only_load_loads(site):
 
 def test_memory_stays_small_whatever_the_file(site):
     site.write("fold.toml", 'call = "agent"')
-    lines = (f"acme,support,folder {number % 50},agent{number % 90_000},2026-03-03 08:15:00,{number % 600}\n" for number in range(300_000))
+    lines = (f"acme,support,folder {number % 50},agent{number % 90_000},2026-03-03 08:15:00,{number % 600}\n"
+             for number in range(300_000))
     site.write("calls.csv", HEADER + "".join(lines))
     for words in ([], ["--map", "fold.toml"]):
         site.database.query("truncate callstats.loaded_file")
@@ -506,8 +521,8 @@ def test_progress_is_for_a_terminal_only(site):
     site.write("calls.csv", HEADER + ROW * 300_000)
     main, other = pty.openpty()
     environment = site.environment | {"TERM": "xterm"}
-    process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=environment, stdout=subprocess.PIPE,
-                               stderr=other, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=environment,
+                               stdout=subprocess.PIPE, stderr=other, stdin=subprocess.DEVNULL)
     os.close(other)
     shown = b""
     with contextlib.suppress(OSError):

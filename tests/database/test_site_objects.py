@@ -130,7 +130,7 @@ def test_table_is_converted_with_all_that_it_had(a_thousand_calls, reporter):
 def test_insert_granted_later_works_after_the_next_partitions(a_thousand_calls, reporter):
     a_thousand_calls.script(DEPLOY / "partitions.sql")
     a_thousand_calls.query("grant insert on callstats.call to reporter; grant usage on schema callstats to reporter; "
-                           "select callstats.make_months(3)")
+                           "select callstats.create_month_partitions(3)")
     code, output = a_thousand_calls.psql("-c", "insert into callstats.call (organization_id, folder_id, started_at, "
                                          "duration_ms) values (1, 1, '2026-03-03', 1)", user="reporter")
     assert code == 0, output
