@@ -20,7 +20,7 @@ pub enum Duration {
     Until(Start),
 }
 
-/// What a record says of a call, with names as numbers.
+/// The values of a record, with names as numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub line: u64,

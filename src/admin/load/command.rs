@@ -1,4 +1,5 @@
-//! The command: each file by itself, and what became of it. Touches the files, the database, the terminal and signals.
+//! The flow of `callstats load`: one file after another, each in a transaction of its own. Touches the files, the
+//! database, the terminal and signals.
 
 use crate::admin::error::Error;
 use crate::admin::load::batch::{Ending, Message, Opening};
@@ -66,7 +67,7 @@ pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'
                 }
                 error.message.push_str(nothing);
                 results.push(Outcome::Failed { file: name, error: error.message.clone(), hint: error.hint.clone() });
-                // All but the last are told here, and that by whoever called.
+                // All but the last error are reported here, and the last one by the caller.
                 if let Some(earlier) = failed.replace(error) {
                     out.note(&format!("callstats: {earlier}"));
                 }

@@ -21,7 +21,7 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Input {
     file: File,
-    /// What is read: from here, and so many bytes.
+    /// Where the part that is read starts, and its length in bytes.
     start: u64,
     length: u64,
     /// None: standard input, or a pipe.
@@ -78,7 +78,7 @@ impl Input {
         self.is_regular && length.is_ok_and(|length| length > self.start + self.length)
     }
 
-    /// What a mapping may say of the file itself: `file.name`, `file.stem`, `file.folder`, `file.record`.
+    /// The value of a column that stands for the file itself: `file.name`, `file.stem`, `file.folder`, `file.record`.
     pub fn part_of_name(&self, column: &str) -> Option<String> {
         let path = self.path.as_deref();
         let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());

@@ -5,9 +5,10 @@ mod build;
 use crate::admin::error::Error;
 use crate::admin::load::condition::Condition;
 use crate::admin::load::duration::{Point, Unit};
+use crate::admin::load::field::Alternatives;
 use crate::admin::load::problem::Problem;
 use crate::admin::load::time::Style;
-use crate::admin::load::value::{Alternatives, Columns, Values};
+use crate::admin::load::value::{Columns, Values};
 use crate::admin::name;
 use encoding_rs::Encoding;
 
@@ -58,7 +59,7 @@ pub struct MomentWay {
     pub style: Style,
     /// Of moments without an offset; none: the organization's.
     pub zone: Option<String>,
-    /// Durations that are added, or taken away.
+    /// Durations that are added or subtracted.
     pub shifts: Vec<(Sign, Alternatives<Unit>)>,
 }
 

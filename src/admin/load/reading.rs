@@ -21,7 +21,7 @@ const MAX_NAMES: usize = 16 * 1024 * 1024;
 
 /// Reads a file to its end. `known` is how much of its text was loaded before.
 pub fn read(input: &Input, mapping: Mapping, known: u64, progress: Arc<AtomicU64>, messages: SyncSender<Message>) {
-    // Nobody listens any more: there is nothing to do, and nobody to tell.
+    // If the receiver has ended, nobody needs the result.
     let (Ok(last) | Err(last)) = read_all(input, mapping, known, progress, &messages).map_err(Message::Failed);
     let _ = messages.send(last);
 }
@@ -279,7 +279,7 @@ impl Sink for Reading<'_> {
         let mut ignored = Vec::new();
         if !header.is_empty() {
             let used: Vec<String> = self.mapping.columns.names().iter().map(|name| Columns::key(name)).collect();
-            // Names that the mapping gives say nothing of what the file has.
+            // Names that come from the mapping are not those of the file.
             if self.mapping.file.has_header && self.mapping.file.columns.is_empty() {
                 ignored = header.iter().filter(|name| !used.contains(&Columns::key(name))).cloned().collect();
                 ignored.retain(|name| !name.is_empty());

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use unicode_normalization::UnicodeNormalization;
 
-/// Up to so many agents are told from each other.
+/// Up to this many distinct agents are counted.
 const MAX_AGENTS: usize = 200_000;
-/// Fewer calls than these say nothing about agents.
+/// With fewer calls than these, the number of agents means nothing.
 const FEW: u64 = 20;
 
 /// Calls and their time.

@@ -4,7 +4,7 @@ use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 
-/// How much is looked at to tell UTF-16.
+/// The bytes in which UTF-16 is recognized.
 const SNIFFED: usize = 4096;
 const CHUNK: usize = 64 * 1024;
 
@@ -27,7 +27,7 @@ fn recognize(first: &[u8], given: Option<&'static Encoding>) -> (&'static Encodi
     }
 }
 
-/// Text in UTF-8 with line feeds. Bytes that are not UTF-8 in a file that is said to be pass through as they are.
+/// Text in UTF-8 with line feeds. Bytes of a UTF-8 file that are invalid pass through as they are.
 pub struct Text {
     plain: Box<dyn Read + Send>,
     decoder: Option<Decoder>,

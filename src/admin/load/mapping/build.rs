@@ -3,10 +3,11 @@
 use crate::admin::error::Error;
 use crate::admin::load::condition::Condition;
 use crate::admin::load::duration::{Point, UNITS, Unit};
+use crate::admin::load::field::{Alternatives, Extract, Source};
 use crate::admin::load::mapping::{DurationField, FileShape, Format, Mapping, MomentWay, Sign, Take, TakeField, Takes};
 use crate::admin::load::spec::{FieldSpec, OneOrMore, Spec};
 use crate::admin::load::time::{Pattern, Style};
-use crate::admin::load::value::{Alternatives, Columns, Extract, Source, Template};
+use crate::admin::load::value::{Columns, Template};
 use encoding_rs::Encoding;
 use regex::Regex;
 use toml::Value;
