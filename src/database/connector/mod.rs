@@ -20,7 +20,7 @@ const SCOPE_PATIENCE: Duration = Duration::from_secs(1);
 /// The time that a server has, beyond the statement timeout, to report that it kept to it.
 const ROWS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the operator says about the database.
+/// The operator's settings for the database.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub url: DatabaseUrl,

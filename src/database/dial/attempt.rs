@@ -21,7 +21,7 @@ use tokio_postgres::config::{ChannelBinding, SslMode as Negotiation, SslNegotiat
 use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{CancelToken, Config};
 
-/// A vanished host is noticed within these ten seconds, unless the operator says otherwise.
+/// With these defaults a vanished host is noticed within ten seconds.
 const KEEPALIVE_IDLE: u32 = 4;
 const KEEPALIVE_INTERVAL: u32 = 2;
 const KEEPALIVE_COUNT: u32 = 3;
