@@ -401,7 +401,7 @@ def test_sums_follow_the_zone_of_their_organization(database, start):
     assert found == year(worker)
 
 
-def test_an_interrupted_summing_continues(database, start):
+def test_interrupted_summing_continues(database, start):
     fill_days(database, 300)
     worker = start(Worker, database.url)
     adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
@@ -430,7 +430,7 @@ def test_an_interrupted_summing_continues(database, start):
     (("--changed", "started"), "changed has no use without a horizon"),
     (("--horizon", "7 days", "--changed", "seconds"), "changed is of type"),
 ])
-def test_a_wrong_horizon_is_refused(database, arguments, message):
+def test_wrong_horizon_is_refused(database, arguments, message):
     database.query(FLAT.format("timestamptz", "int"))
     assert message in adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", *arguments, ok=False)
 

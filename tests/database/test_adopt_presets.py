@@ -66,7 +66,7 @@ def test_asterisk_counts_a_call_once_and_credits_who_talked(database, start):
         ("names", 6, 5, dict.fromkeys(sorted(channels.values()), 1))]
 
 
-def test_asterisk_with_start_and_a_call_over_midnight(database, start):
+def test_asterisk_call_over_midnight_is_on_the_day_of_its_start(database, start):
     database.query(CDR.format(start='"start" timestamptz, answer timestamptz, "end" timestamptz'))
     rows(database, '"start"', [
         ("2026-03-03 23:59:50+01", "0100", "300", "incoming", "SIP/t-00000011",

@@ -66,7 +66,7 @@ def site(database, tmp_path):
     return Site(database, tmp_path)
 
 
-def test_a_file_becomes_calls(site, start):
+def test_file_becomes_calls(site, start):
     site.write("calls.csv", HEADER + 'acme,support,"New, ""quoted""",007,2026-03-03 08:15:00,12.5\n'
                "acme,support,Sales,,2026-03-03T23:30:00Z,0\nacme,support,Sales,x,2026-03-03 23:59,1.0005\n")
     printed = site.load("calls.csv")
@@ -109,7 +109,7 @@ def test_another_encoding_is_named(site):
 
 
 @pytest.mark.parametrize("opened", ["-", "/dev/stdin", "pipe", "standard input that is a file"])
-def test_files_come_from_wherever(opened, site):
+def test_each_source_of_a_file_is_read(opened, site):
     site.write("calls.csv", HEADER + ROW)
     if opened == "pipe":
         os.mkfifo(site.folder / "pipe")
@@ -141,27 +141,27 @@ def test_files_come_from_wherever(opened, site):
     (HEADER, HEADER + ROW, "1 new, 0 unchanged", (1, 125)),
 ], ids=["same", "grown", "CRLF", "mark", "cut", "no line end", "no line end, and grown", "quiet days",
         "after a quiet day"])
-def test_what_was_read_before_does_not_count_again(first, second, printed, expected, site):
+def test_rows_that_were_read_before_do_not_count_again(first, second, printed, expected, site):
     site.load("-", input=first)
     assert printed in site.load("-", input=second)
     assert site.calls == expected
     assert "0 new" in site.load("-", input=second) and site.calls == expected
 
 
-def test_a_known_file_can_be_refused(site):
+def test_known_file_can_be_refused(site):
     site.load("-", input=HEADER + ROW)
     assert "loaded before, at 20" in site.load("-", input=HEADER + ROW)
     assert "was loaded before" in site.refused("--if-loaded", "refuse", "-", input=HEADER + ROW)
 
 
-def test_a_file_that_an_earlier_version_loaded_is_known(site):
+def test_file_that_an_earlier_version_loaded_is_known(site):
     site.write("calls.csv", HEADER + ROW)
     site.database.query("insert into callstats.loaded_file (sha256, name, calls) values (sha256(%s), 'calls.csv', 1)",
                         (HEADER + ROW).encode())
     assert "0 new, 1 unchanged" in site.load("calls.csv")
 
 
-def test_a_file_that_grows_is_read_as_far_as_it_was(site):
+def test_growing_file_is_read_up_to_its_length_when_opened(site):
     site.write("calls.csv", HEADER + ROW * 200_000)
     written = threading.Event()
     is_over = threading.Event()
@@ -226,7 +226,7 @@ def test_calls_that_differ_can_be_left(site):
     assert site.calls == (2, 20)
 
 
-def test_an_id_is_unique_in_its_organization(site):
+def test_id_is_unique_in_its_organization(site):
     site.database.query("insert into callstats.organization (id, company_id, short_name) values (2, 1, 'other')")
     site.load("-", input=ids(("a", "Sales", 10)) + "a,acme,other,Sales,,2026-03-03 08:15:00,20\n")
     assert site.calls == (2, 15)
@@ -242,7 +242,7 @@ def test_records_with_one_id_must_not_differ_unless_they_are_folded(site):
     assert site.database.value("select duration_ms from callstats.call where external_id = 'x'") == 20_000
 
 
-def test_ids_on_partitions(site):
+def test_ids_are_unique_across_partitions(site):
     site.database.query("insert into callstats.folder (organization_id, name) values (1, 'Sales'); "
                         "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) "
                         "select 1, id, '2026-01-01', 1 from callstats.folder")
@@ -260,7 +260,7 @@ def test_ids_on_partitions(site):
     assert "line 2: there is no partition for the month of 2099-03-03" in report
 
 
-def test_a_file_does_not_count_with_and_without_ids(site):
+def test_file_does_not_count_with_and_without_ids(site):
     site.write("ids.toml", 'call = "agent"')
     site.load("-", input=HEADER + ROW)
     report = site.refused("--map", "ids.toml", "-", input=HEADER + ROW + ROW.replace("anna", "bob"))
@@ -303,7 +303,7 @@ def test_a_file_does_not_count_with_and_without_ids(site):
     ("acme,support,A\0,,2026-03-03 08:00,1", r'line 3, column folder: "A\0": the name of the folder has a control'),
     ("acme,support,A,a\0,2026-03-03 08:00,1", r'line 3, column agent: "a\0": an agent id has no control'),
 ], ids=range(27))
-def test_a_bad_row_is_told_and_changes_nothing(row, words, site):
+def test_invalid_row_is_reported_and_changes_nothing(row, words, site):
     report = site.refused("-", input=HEADER + ROW + row + "\n" + ROW)
     assert report.startswith("callstats: standard input line 3") and words in report, report
     assert "nothing of it was loaded. Hint: " in report and report.count("\n") == 1
@@ -314,13 +314,13 @@ def test_a_bad_row_is_told_and_changes_nothing(row, words, site):
 @pytest.mark.parametrize("value", [
     "x" * 1_000_000, "line one\nline two\nline three\nline four\n" * 5000, "\x1b[31m\r" * 100,
 ], ids=["long", "lines", "harmful"])
-def test_a_large_or_harmful_value_is_cut_and_escaped(value, site):
+def test_large_or_harmful_value_is_truncated_and_escaped(value, site):
     report = site.refused("-", input=HEADER + ROW + f'acme,support,A,,2026-03-03 08:00,"{value}"\n')
     assert 'line 3, column seconds: "' in report and "expected a number of seconds" in report
     assert len(report) < 500 and report.count("\n") == 1 and "\x1b" not in report and "\r" not in report
 
 
-def test_the_first_problems_are_told_and_the_others_counted(site):
+def test_first_problems_are_reported_and_the_others_counted(site):
     report = site.refused("-", input=HEADER + "acme,support,A,,x,1\n" * 25 + "nobody,support,A,,2026-03-03 08:00,1\n")
     assert report.count("column start") == 10 and "and 16 more" in report
 
@@ -335,11 +335,11 @@ def test_the_first_problems_are_told_and_the_others_counted(site):
     (["--column", "x=y", "-"], HEADER, "does not begin with a field"), (["--filter", "x", "-"], HEADER, "condition"),
     (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
 ])
-def test_what_cannot_be_read_is_told(words, text, reason, site):
+def test_unusable_file_or_argument_is_reported(words, text, reason, site):
     assert reason in site.refused(*words, input=text)
 
 
-def test_the_language_of_the_terminal_does_not_matter(site):
+def test_language_of_the_terminal_makes_no_difference(site):
     site.environment |= {"LANG": "de_DE.UTF-8", "LC_ALL": "C"}
     site.write("ümläut 'x'.csv", HEADER + ROW)
     assert site.load("ümläut 'x'.csv").startswith("ümläut 'x'.csv: 1 new")
@@ -410,7 +410,7 @@ def test_zones_are_those_of_the_server(zone, site):
 # What a check shows.
 
 
-def test_a_check_writes_nothing(site):
+def test_check_of_a_file_writes_nothing(site):
     for text in (HEADER + ROW + ROW.replace("Sales", "Service"), ids(("a", "Sales", 10))):
         printed = site.load("--check", "-", input=text)
         assert printed.startswith("standard input: would be ") and "new," in printed
@@ -432,13 +432,13 @@ def test_a_check_writes_nothing(site):
     ([ROW.replace("2026", "2019")], "not on the day when the file was written"),
 ])
 @pytest.mark.parametrize("words", [[], ["--check"]])
-def test_what_is_implausible_is_told(rows, warning, words, site):
+def test_implausible_file_is_warned_about(rows, warning, words, site):
     site.database.query("insert into callstats.folder (organization_id, name) values (1, 'Sales')")
     site.write("calls.csv", HEADER + "".join(rows))
     assert warning in site.run(*words, "calls.csv").stderr
 
 
-def test_a_summary_is_json_if_wanted(site):
+def test_summary_is_json_on_request(site):
     site.write("good.csv", HEADER.replace("\n", ",extra\n") + ROW.replace("\n", ",1\n"))
     site.write("bad.csv", HEADER + "x\n")
     done = site.run("--json", "good.csv", "bad.csv")
@@ -457,7 +457,7 @@ def test_a_summary_is_json_if_wanted(site):
 @pytest.mark.parametrize("header, row", [
     (HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n"),
 ], ids=["without ids", "with ids"])
-def test_an_end_in_the_middle_leaves_nothing(ending, header, row, site):
+def test_load_that_is_ended_early_leaves_nothing(ending, header, row, site):
     rows = header + "".join(row.format(number) for number in range(60_000))
     site.write("calls.csv", rows)
     process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=site.environment,
@@ -479,7 +479,7 @@ def test_an_end_in_the_middle_leaves_nothing(ending, header, row, site):
     assert "60,000 new" in site.load("calls.csv")
 
 
-def test_a_full_disk_for_a_pipe_is_told(site):
+def test_full_disk_for_a_pipe_is_reported(site):
     full = site.folder / "full"
     full.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], check=True)
@@ -491,7 +491,7 @@ def test_a_full_disk_for_a_pipe_is_told(site):
         subprocess.run(["umount", full], check=True)
 
 
-def test_a_role_that_may_only_load_loads(site):
+def test_role_with_the_printed_privileges_loads(site):
     grants = (PROJECT / "docs" / "loading.md").read_text().split("```sql\n")[1].split("```")[0]
     site.database.query(grants.replace("%", "%%"))
     try:

@@ -10,7 +10,6 @@ UNAVAILABLE = {"error": "The service is temporarily unavailable.", "hint": "Retr
 TOO_MANY = {"error": "Too many requests.", "hint": "Retry in a second."}
 METHOD = {"error": "Method not allowed.", "hint": "Use GET or HEAD."}
 BODY = {"error": "The request body is too large.", "hint": "Send no body: this API has none."}
-INTERNAL = {"error": "Internal error.", "hint": "Tell the operator; the cause is in the service's log."}
 
 TOKEN = "t0k3nt0k3nt0k3nt0k3nt0k3nt0k3n42"
 
@@ -85,7 +84,7 @@ def check_form(status, headers, body):
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "private, no-store"
     assert not set(body) & set(b"<>&")
-    told = json.loads(body)
-    assert told["error"] and set(told) <= {"error", "hint"}
+    error = json.loads(body)
+    assert error["error"] and set(error) <= {"error", "hint"}
     assert (headers.get("allow") == "GET, HEAD") == (status == 405)
-    return told
+    return error
