@@ -1,5 +1,6 @@
 //! What the database knows of a mapping: the types of its expressions, the columns that they read, and what of other
-//! roles could run code then. Touches the database; nothing of it remains, because the caller rolls back to a savepoint.
+//! roles could run code then. Touches the database; nothing of it remains, because the caller rolls back to a
+//! savepoint.
 
 use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::sql;

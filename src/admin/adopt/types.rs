@@ -80,7 +80,7 @@ fn start(mapping: &Mapping, type_name: &str) -> Result<(Start, String), Error> {
             let Some(pattern) = mapping.get("start_pattern") else {
                 return Err(Error::new(
                     "start is text, and the mapping has no start_pattern",
-                    "give one, such as --start_pattern 'YYYY-MM-DD HH24:MI:SS'",
+                    "give one, such as --start-pattern 'YYYY-MM-DD HH24:MI:SS'",
                 ));
             };
             return Ok((wall(), text_start(&format!("(({expression})::text)"), pattern)?));
@@ -101,7 +101,7 @@ fn start(mapping: &Mapping, type_name: &str) -> Result<(Start, String), Error> {
         _ => {
             return Err(Error::new(
                 "start is a number, and the mapping has no start_unit",
-                "give --start_unit s or --start_unit ms",
+                "give --start-unit s or --start-unit ms",
             ));
         }
     };
