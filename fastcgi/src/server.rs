@@ -1,4 +1,5 @@
-//! Listens: accepts connections within limits, gives each a thread, and stops on request, after what is in flight. Touches the listening socket and starts threads.
+//! Listens: accepts connections within limits, gives each a thread, and stops on request, after what is in flight.
+//! Touches the listening socket and starts threads.
 
 use crate::connection::Connection;
 use crate::notices::{Counters, Incident, Notices};
@@ -153,7 +154,7 @@ impl Server {
                     }
                     continue;
                 }
-                // A crowd is let in by and by, so that wakers are heard.
+                // Many waiting connections are accepted in portions, so that wakers are heard.
                 for _ in 0..ACCEPTED_AT_ONCE {
                     match self.accept(listener, family) {
                         Ok(()) => continue,

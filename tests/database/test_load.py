@@ -270,7 +270,7 @@ def test_file_does_not_count_with_and_without_ids(site):
     assert "were loaded before, with ids" in report and site.calls[0] == 2
 
 
-# What is wrong is told, and changes nothing.
+# An error is reported, and changes nothing.
 
 
 @pytest.mark.parametrize("row, words", [
@@ -450,7 +450,7 @@ def test_summary_is_json_on_request(site):
     assert bad["file"] == "bad.csv" and "line 2" in bad["error"] and bad["hint"]
 
 
-# Whatever ends it, nothing is half done.
+# A load that ends early leaves nothing behind.
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, "server"])

@@ -204,7 +204,7 @@ ACTIONS = {
     + INSERT
     + "(1, 2, 'm', '2027-01-06', 7)",
 }
-# What one of a pair may legitimately say to the other; it changed nothing then.
+# Errors that one of a pair may report because of the other; it changed nothing then.
 EXPECTED = (
     "are only in the rollup",
     "callstats.compact(integer) does not exist",

@@ -47,7 +47,7 @@ def test_revoked_certificates_are_refused_as_in_psql(tls_server, certificates, l
     for mode, options, environment in cases:
         url = f"host=localhost {tls_server.url} sslmode={mode} sslrootcert={certificates / 'root.crt'} {options}"
         found.add(same(url, certificates, library, **environment))
-    assert found == {"t", "f", "refused"}, "prefer goes on unencrypted"
+    assert found == {"t", "f", "refused"}, "prefer continues unencrypted"
     url = f"host=localhost {tls_server.url} sslmode=require sslcrl={certificates / 'all.crl'}"
     assert same(url, certificates, library) == "t", "without a root nothing is verified"
     home.remove()

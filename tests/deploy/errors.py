@@ -1,4 +1,4 @@
-"""What clients get of a web server that answers by itself: the form and the words of the worker's own errors."""
+"""Errors of the web servers themselves: they have the form and the words of the worker's own errors."""
 import http.client
 import io
 import json
@@ -13,7 +13,7 @@ BODY = {"error": "The request body is too large.", "hint": "Send no body: this A
 
 TOKEN = "t0k3nt0k3nt0k3nt0k3nt0k3nt0k3n42"
 
-# Requests that a web server refuses by itself, or may: each with a token where clients put it.
+# Requests that a web server itself refuses, or may refuse: each with a token where clients put it.
 HEAD = "Host: stats.example\r\nConnection: close\r\n"
 REFUSED = {
     "path with a broken escape": f"GET /stats/acme/%zz?token={TOKEN} HTTP/1.1\r\n{HEAD}\r\n",

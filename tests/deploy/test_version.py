@@ -1,4 +1,4 @@
-"""The commit in `callstats --version`, wherever the sources come from."""
+"""The commit in `callstats --version`, for each source that a build can have."""
 import re
 import shutil
 import subprocess

@@ -44,7 +44,7 @@ def row(choice, first_day="2026-03-01"):
 
 
 def statement(choice, first_day, table, upserted):
-    """Any statement that a writer may come up with, over `table`; an upsert needs one with a unique id."""
+    """A random statement of a writer, over `table`; an upsert needs one with a unique id."""
     some = f"id % {choice.randint(2, 50)} = 0 and folder_id = {choice.randint(1, 7)}"
     organization, folder = place(choice)
     return choice.choices([
@@ -74,7 +74,7 @@ def in_partitions(database):
 
 
 class Torture:
-    """Of callstats.call, or of that and of its partitions: whatever tables are named."""
+    """Of callstats.call, or of that and of its partitions: as `tables` names them."""
 
     def __init__(self, database, seed, writers=8, readers=2, first_day="2026-03-01", tables=("callstats.call",),
                  detached_before=None):
