@@ -8,7 +8,7 @@
 begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
--- Whoever owns something in this schema can have code of theirs run by those who use it: it must be somebody trusted.
+-- The owner of an object in this schema can run code as those who use it, so every owner must be trusted.
 do $$
 declare
     stranger record;

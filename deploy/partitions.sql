@@ -15,7 +15,7 @@
 -- who get it later, create_month_partitions does that. An id is unique within its partition and organization.
 --
 -- Calls for which there is no partition are refused, so let partitions be created every day, by
--- deploy/systemd/callstats-partitions.timer or with pg_cron; callstats check looks after them:
+-- deploy/systemd/callstats-partitions.timer or with pg_cron; callstats check watches them:
 --
 --   select cron.schedule('callstats partitions', '30 3 * * *', 'select callstats.create_month_partitions(3)')
 --
@@ -24,12 +24,12 @@
 --   select callstats.detach_partitions_before('2025-01-01')    -- the partitions that end by then leave callstats.call
 --
 -- What was detached is a table of its own, to archive or to drop. With the rollup its sums stay in the answers, and
--- callstats.rollup_state.calls_kept_since says from when on there are calls; without the rollup they are gone.
+-- callstats.rollup_state.calls_kept_since is the first day that still has calls; without the rollup they are gone.
 
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 begin;
--- Whoever owns something in this schema can have code of theirs run by those who use it: it must be somebody trusted.
+-- The owner of an object in this schema can run code as those who use it, so every owner must be trusted.
 do $$
 declare
     stranger record;

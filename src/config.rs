@@ -1,7 +1,7 @@
-//! The environment as a configuration, or all that is wrong with it at once. Pure: variables come in through a function.
+//! The environment as a configuration, or all of its errors at once. Pure: variables come in through a function.
 //!
-//! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test holds the manual page, the env file and the
-//! documentation to it.
+//! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test compares the manual page, the env file
+//! and the documentation with it.
 
 pub mod listen;
 
@@ -54,10 +54,14 @@ pub const VARIABLES: &[Variable] = &[
     variable("RUST_LOG", "info", "log filter; warn omits requests that succeeded"),
 ];
 
-/// The known variable whose name is most like this one.
+/// The name that is most like a misspelled one.
+pub fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> &'static str {
+    known.min_by_key(|known| edit_distance(name, known)).unwrap_or_default()
+}
+
+/// The variable whose name is most like this one.
 pub fn nearest_variable(name: &str) -> &'static str {
-    let distance = |variable: &&Variable| edit_distance(name, variable.name);
-    VARIABLES.iter().min_by_key(distance).map_or("", |variable| variable.name)
+    nearest(name, VARIABLES.iter().map(|variable| variable.name))
 }
 
 /// The number of letters to insert, delete or replace (Levenshtein).

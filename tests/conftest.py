@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from tests.support import torture  # noqa: E402
+from tests.support.browser import Browser  # noqa: E402
 from tests.support.postgres import Cluster  # noqa: E402
 from tests.support.sample import DATA, ONE_FOLDER, Failing, Gated  # noqa: E402
 from tests.support.worker import Worker  # noqa: E402
@@ -49,6 +50,13 @@ def replay_worker(replay_database):
     worker = Worker(replay_database.url)
     yield worker
     worker.stop()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    browser = Browser()
+    yield browser
+    browser.stop()
 
 
 @pytest.fixture

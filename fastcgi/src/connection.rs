@@ -106,7 +106,7 @@ impl Connection {
         connection.close();
     }
 
-    /// Whoever else holds the socket must not keep it open.
+    /// Other holders of the socket must not keep it open.
     fn close(self) {
         if Arc::strong_count(&self.socket) > 1 {
             self.socket.shut_down();

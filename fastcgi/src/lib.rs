@@ -10,7 +10,7 @@
 //! });
 //! ```
 //!
-//! A long-lived worker uses [`Server`] instead: it has limits, and it can be told to stop, see
+//! A long-lived worker uses [`Server`] instead: it has limits, and it can be stopped, see
 //! [`Server::serve`] and [`Server::shut_down`]. A thread serves each connection, one request after the other
 //! (multiplexing is refused, as the protocol provides for it).
 //!

@@ -1,4 +1,5 @@
-//! `FCGI_WEB_SERVER_ADDRS`: who may connect over TCP (FastCGI 1.0, section 3.2). Pure but for [`AllowedPeers::from_env`].
+//! `FCGI_WEB_SERVER_ADDRS`: who may connect over TCP (FastCGI 1.0, section 3.2). Pure, except for
+//! [`AllowedPeers::from_env`].
 
 use std::ffi::OsString;
 use std::fmt;

@@ -156,7 +156,7 @@ impl Header {
     }
 }
 
-/// The header of a record with so many bytes of content, up to [`MAX_CONTENT_BYTES`], padded.
+/// The header of a record with this many bytes of content, up to [`MAX_CONTENT_BYTES`], padded.
 pub fn header(kind: u8, request_id: u16, content_bytes: usize) -> Header {
     let content_bytes = content_bytes.min(MAX_CONTENT_BYTES);
     Header {
@@ -186,7 +186,7 @@ pub fn push_unknown_type(out: &mut Vec<u8>, unknown: u8) {
     push_record(out, kind::UNKNOWN_TYPE, NULL_REQUEST_ID, &[unknown, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Appends a name-value pair (section 3.4). Lengths beyond 31 bits do not occur: who calls it gives short ones.
+/// Appends a name-value pair (section 3.4). Lengths beyond 31 bits do not occur: callers pass short ones.
 pub fn push_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     for length in [name.len(), value.len()] {
         match u8::try_from(length) {

@@ -280,7 +280,8 @@ pub struct Stdin<'a> {
 }
 
 impl Stdin<'_> {
-    /// Goes on to `FCGI_DATA`, the second input of a filter (section 6.4). Does nothing before the end of the first.
+    /// Continues with `FCGI_DATA`, the second input of a filter (section 6.4). Does nothing before the end of the
+    /// first.
     pub fn start_filter_data(&mut self) {
         let input = &mut self.request.input;
         if input.is_over && !input.is_data {

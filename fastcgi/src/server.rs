@@ -1,5 +1,5 @@
-//! Listens: accepts connections within limits, gives each a thread, and ends when it is told to, after what is in
-//! flight. Touches the listening socket and starts threads.
+//! Listens: accepts connections within limits, gives each a thread, and stops on request, after what is in flight.
+//! Touches the listening socket and starts threads.
 
 use crate::connection::Connection;
 use crate::notices::{Counters, Incident, Notices};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many connections are accepted before wakers are looked at.
 const ACCEPTED_AT_ONCE: usize = 64;
-/// Somebody who shares the listening socket can make it blocking at any moment: this bounds what that can do.
+/// Any process that shares the listening socket can make it blocking at any moment: this bounds the wait.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(1);
 /// How long no request may start before a drain is over: a connection can be accepted while its request is still on
 /// its way through the socket.
@@ -154,7 +154,7 @@ impl Server {
                     }
                     continue;
                 }
-                // A crowd is let in by and by, so that wakers are heard.
+                // Many waiting connections are accepted in portions, so that wakers are heard.
                 for _ in 0..ACCEPTED_AT_ONCE {
                     match self.accept(listener, family) {
                         Ok(()) => continue,

@@ -1,5 +1,5 @@
-//! Who waits for an answer may go away: one thread watches all requests that asked for it. Touches their sockets and
-//! starts threads.
+//! A client may disconnect while it waits for a response: one thread watches all requests that asked for it. Touches
+//! their sockets and starts threads.
 //!
 //! A request that never registers costs nothing, and one that is over within [`GRACE`] costs no system call as long as
 //! others are in flight: its socket is looked at only when it has been registered for that long.
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(100);
 /// How often new requests are taken in.
 const TICK: Duration = Duration::from_millis(250);
-/// How far it is looked ahead for an abort in input that nobody reads.
+/// The bytes of unread input in which an abort is looked for.
 const PEEK_BYTES: usize = 64 * 1024;
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -40,7 +40,7 @@ struct State {
     has_thread: bool,
     is_asleep: bool,
     is_over: bool,
-    /// Something was registered since the thread looked last: there will be more.
+    /// Something was registered since the thread looked last, so more is likely.
     is_busy: bool,
 }
 
@@ -51,7 +51,7 @@ struct Entry {
     scan: AbortScan,
     /// How often the socket had been read at that time.
     reads: u64,
-    /// Input waits that nobody reads: to be told of it again and again would be of no use.
+    /// Unread input is waiting: polling for more would report it again and again.
     has_input: AtomicBool,
     action: Mutex<Option<Action>>,
 }
@@ -62,8 +62,8 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// Lets an action run when the peer goes away, until it is dropped. When it is dropped, the action has either run to
-/// its end or never will.
+/// Lets an action run when the peer disconnects, until it is dropped. After that, the action has either run to its end
+/// or never will.
 #[derive(Debug)]
 #[must_use = "the action is forgotten when this is dropped"]
 pub struct DisconnectGuard {
@@ -172,7 +172,7 @@ impl Entry {
     fn interest(&self) -> PollFlags {
         let is_quiet = self.has_input.load(Ordering::Relaxed);
         let input = if is_quiet { PollFlags::empty() } else { PollFlags::IN };
-        // A peer that closes a TCP connection cannot be told from one that has nothing more to send, and web servers
+        // A peer that closes a TCP connection looks like one that has nothing more to send, and web servers
         // do only the former. On a Unix socket it can: that is POLLHUP, which is always looked for.
         if self.socket.family() == Family::Tcp { input | PollFlags::RDHUP } else { input }
     }

@@ -412,10 +412,10 @@ fn a_listening_socket_that_becomes_blocking_does_no_harm() {
     let path = std::env::temp_dir().join(format!("fastcgi-blocking-{}", std::process::id()));
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let shared_one = listener.try_clone().unwrap();
-    let (stop, told) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (stop, stopped) = std::os::unix::net::UnixStream::pair().unwrap();
     let thread = std::thread::spawn(move || {
         let server = Server::new(Options::default(), answer_ok);
-        server.serve(listener.as_fd(), &[told.as_fd()], |_| ControlFlow::Break(())).unwrap();
+        server.serve(listener.as_fd(), &[stopped.as_fd()], |_| ControlFlow::Break(())).unwrap();
     });
     for _ in 0..20 {
         shared_one.set_nonblocking(false).unwrap();

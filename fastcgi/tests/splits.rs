@@ -146,7 +146,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_split_gives_the_same_requests(which in 0..7usize, cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+    fn any_split_gives_the_same_requests(
+        which in 0..7usize,
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+    ) {
         let recording = &recordings()[which];
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(recording.len() + 1)).collect();
         cuts.extend([0, recording.len()]);

@@ -1,5 +1,5 @@
-//! The environment of the worker for a command that an operator types: the process's own, and what the worker's env file
-//! adds. Touches that file. Its syntax is that of `EnvironmentFile=` (systemd.exec(5)).
+//! The environment of the worker for a command that an operator types: the process's own, and what the worker's env
+//! file adds. Touches that file. Its syntax is that of `EnvironmentFile=` (systemd.exec(5)).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,6 +1,6 @@
 //! What an operator's command reports when it fails. Pure.
 
-use crate::admin::output::escape;
+use crate::admin::escape::escape;
 use crate::database::describe;
 use std::fmt;
 use std::io;

@@ -5,6 +5,7 @@ pub mod check;
 mod connect;
 mod env_file;
 mod error;
+mod escape;
 mod installed;
 mod load;
 mod manual;

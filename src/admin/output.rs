@@ -2,6 +2,7 @@
 //! given.
 
 use crate::admin::error::Error;
+pub use crate::admin::escape::escape;
 use crate::api::response::write_json;
 use serde::Serialize;
 use std::io::Write;
@@ -38,11 +39,6 @@ pub fn table(out: &mut dyn Write, header: &[&str], rows: &[Vec<String>]) -> Resu
         written.push('\n');
     }
     text(out, &written)
-}
-
-/// A control character as Rust writes it, and any other as it is.
-pub fn escape(character: char) -> String {
-    if character.is_control() { character.escape_default().collect() } else { character.into() }
 }
 
 #[cfg(test)]

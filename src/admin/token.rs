@@ -1,5 +1,5 @@
-//! `callstats token`: tokens of companies, of which the database has digests only. Touches the database and the system's
-//! source of random bytes.
+//! `callstats token`: tokens of companies, of which the database has digests only. Touches the database and the
+//! system's source of random bytes.
 
 use crate::admin::error::Error;
 use crate::admin::name::{self, shown};

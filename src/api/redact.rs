@@ -21,8 +21,8 @@ const TOKEN_LEN: usize = 32;
 /// The characters of a path that are logged at most.
 const LOGGED_CHARS: usize = 300;
 
-/// Puts secrets in the form that the other functions expect: distinct, none empty, and none inside a longer one replaced
-/// before it.
+/// Puts secrets in the form that the other functions expect: distinct, none empty, and longer ones before those that
+/// they contain.
 pub fn secrets(mut secrets: Vec<String>) -> Vec<String> {
     secrets.retain(|secret| !secret.is_empty());
     secrets.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));

@@ -3,7 +3,7 @@
 mod commands;
 
 pub use commands::{
-    AdoptCommand, Cli, ExistingCalls, KnownFiles, LoadArguments, MAPPING_KEYS, MappingArguments, OperatorCommand,
+    AdoptCommand, ExistingCalls, KnownFiles, LoadArguments, MAPPING_KEYS, MappingArguments, OperatorCommand,
     SchemaCommand, Script, TenantCommand, TenantName, TokenCommand,
 };
 
@@ -12,6 +12,7 @@ use crate::config::listen::{self, ListenAddress, SocketAccess};
 use crate::version;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
+use commands::Cli;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -4,6 +4,7 @@
 mod availability;
 mod client;
 mod connection;
+mod connector;
 mod dial;
 mod error;
 mod fairness;
@@ -14,7 +15,8 @@ mod tls;
 mod transport;
 mod url;
 
-pub use connection::{ADOPTED_ORGANIZATION_DAYS, Connection, Connector, ORGANIZATION_DAYS, Settings};
+pub use connection::statements::{ADOPTED_ORGANIZATION_DAYS, ORGANIZATION_DAYS};
+pub use connector::{Connector, Settings};
 pub use error::describe;
 pub use pool::{Pool, PoolState};
 pub use url::DatabaseUrl;

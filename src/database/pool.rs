@@ -1,8 +1,9 @@
 //! The connections of a worker: opened when they are needed, kept, and replaced when they die. Touches what
-//! [`super::connection`] touches, and the log.
+//! [`super::connector`] touches, and the log.
 
 use crate::database::availability::Availability;
-use crate::database::connection::{Connection, Connector, Settings};
+use crate::database::connection::Connection;
+use crate::database::connector::{Connector, Settings};
 use crate::database::fairness::Turns;
 use crate::store::DatabaseErrorKind::{
     ConnectionLost, Internal, NotReady, OutOfFileDescriptors, Refused, Timeout, Unavailable,

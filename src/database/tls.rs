@@ -23,10 +23,10 @@ use std::path::Path;
 use tokio_postgres::Socket;
 use tokio_postgres::tls::MakeTlsConnect;
 
-/// What OpenSSL is told if the certificate is that of another host.
+/// The result that OpenSSL gets if the certificate is that of another host.
 const OTHER_NAME: X509VerifyResult = X509VerifyResult::APPLICATION_VERIFICATION;
 
-/// What makes a connection to this host encrypted. Fails if a file cannot be used; the message names it.
+/// The connector that encrypts connections to this host. Fails if a file cannot be used; the message names it.
 pub fn connector(options: &TlsOptions, host: &Host) -> Result<TlsConnector, String> {
     let mut ssl = configuration(options, host)?;
     let is_name = !host.name.is_empty() && host.name.parse::<IpAddr>().is_err();

@@ -1,12 +1,10 @@
 """A real browser takes an answer for HTML: nothing in it may run, and its text must be the exact JSON."""
 import html.parser
 import json
-import subprocess
 from urllib.parse import quote
 
 import pytest
 
-from ..support.processes import Folder, as_user
 from ..support.webservers import Nginx
 from ..support.worker import ROOT_TOKEN, Worker
 
@@ -41,32 +39,12 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
-@pytest.fixture(scope="module")
-def browse():
-    folder = Folder("chromium")
-
+@pytest.fixture
+def browse(browser):
     def browse(url):
-        command = [
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={folder / 'profile'}",
-            "--timeout=10000",
-            "--virtual-time-budget=2000",
-            "--dump-dom",
-            url,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, **as_user(HOME=str(folder.path)))
-        return Page(done.stdout)
-    yield browse
-    folder.remove()
+        browser.driver.get(url)
+        return Page(browser.driver.page_source)
+    return browse
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A refused request costs little, wherever it is large: the worker's CPU time, not the clock on the wall."""
+"""A refused request costs little, whichever part of it is large: CPU time of the worker, not wall-clock time."""
 import time
 
 import pytest

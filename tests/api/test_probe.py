@@ -38,12 +38,13 @@ def test_probe_counts_requests(replay_database, start):
     for _ in range(3):
         worker.ask("GET", DAY)
     worker.ask("GET", "/stats")
-    told = json.loads(probe(worker).body)
-    assert told["requests"] == {"200": 3, "404": 1}
-    assert re.fullmatch(r"\d+\.\d+\.\d+", told["version"]) and 0 < told["uptime_seconds"] < 60
-    assert 0 < told["latency_seconds"]["p50"] <= told["latency_seconds"]["p90"] <= told["latency_seconds"]["max"] < 1
-    assert 1 <= told["database"]["idle_connections"] <= told["database"]["connections"] <= 8
-    assert told["database"]["last_answer"].startswith("20")
+    report = json.loads(probe(worker).body)
+    assert report["requests"] == {"200": 3, "404": 1}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", report["version"]) and 0 < report["uptime_seconds"] < 60
+    latency = report["latency_seconds"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["max"] < 1
+    assert 1 <= report["database"]["idle_connections"] <= report["database"]["connections"] <= 8
+    assert report["database"]["last_answer"].startswith("20")
     lines = probe(worker, "format=prometheus").body.decode().splitlines()
     assert 'callstats_requests_total{status="200"} 3' in lines and "callstats_request_duration_seconds_count 4" in lines
     for line in lines:

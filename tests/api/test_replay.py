@@ -39,7 +39,7 @@ def fcgiwrap(worker, database, start):
     return start(NginxCgi, worker.environment)
 
 
-# What cannot be had there, as the files in deploy/ say.
+# What these web servers cannot do, as the files in deploy/ document.
 DIFFERENT = {apache_fcgid: {"path.replay: A NUL"}, apache_cgid: {"path.replay: A NUL"}}
 
 
@@ -67,7 +67,7 @@ def test_replay_files_pass(way, replay_worker, replay_database, start):
 
 
 def test_wrong_expectation_fails(replay_worker, tmp_path):
-    """The tool itself: a difference is said, and counts."""
+    """The tool itself: a difference is reported, and counts."""
     file = tmp_path / "wrong.replay"
     file.write_text(
         "# Wrong\n> GET /stats\n< 200\n< Allow: GET\n[]\n\n# Right\n> GET /stats\n< 404\n"

@@ -10,7 +10,8 @@ from ..support.processes import CALLSTATS, PROJECT, as_user
 from ..support.worker import ROOT_TOKEN, Worker, check
 
 UTC = datetime.UTC
-ZONES = ["Europe/Berlin", "America/New_York", "America/Sao_Paulo", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia"]
+ZONES = ["Europe/Berlin", "America/New_York", "America/Sao_Paulo", "America/St_Johns", "Australia/Lord_Howe",
+         "Pacific/Apia"]
 FLAT = "create table public.calls (company text, organization text, folder text, agent text, started {}, seconds {})"
 
 
@@ -118,7 +119,8 @@ def test_rows_that_cannot_be_counted_are_left_out_and_counted_by_reason(database
     database.query(FLAT.format("timestamptz", column))
     now = datetime.datetime.now(UTC).isoformat()
     has_infinity = column != "numeric" or database.cluster.version >= 14
-    rows = [(now, "10"), (now, "NaN"), (now, "Infinity" if has_infinity else "1e1000"), (now, "-1"), (now, None), (now, "1e300"), (None, "1"),
+    infinity = "Infinity" if has_infinity else "1e1000"
+    rows = [(now, "10"), (now, "NaN"), (now, infinity), (now, "-1"), (now, None), (now, "1e300"), (None, "1"),
             ("infinity", "1"), ("-infinity", "1")]
     for started, seconds in rows:
         database.query("insert into public.calls values ('acme', 'support', 'Sales', null, %s, %s)", started, seconds)
@@ -139,7 +141,8 @@ def test_missing_names_are_none_and_other_types_are_text(database, start):
         create table public.calls (company varchar(20) collate "POSIX", organization char(20), folder queue, agent int,
                                    started timestamptz, seconds int, team text collate case_blind);
         insert into public.calls select 'acme', o, f::queue, a, timestamptz '2026-03-04 12:00Z', 10, t from (values
-            ('support', 'Sales', 7, 'Red'), ('support', null, 8, 'red'), (null, 'Billing', null, 'x'), ('', 'Billing', 9, 'x'))
+            ('support', 'Sales', 7, 'Red'), ('support', null, 8, 'red'), (null, 'Billing', null, 'x'),
+            ('', 'Billing', 9, 'x'))
             as rows (o, f, a, t)""")
     adopt(database, "on", "--preset", "flat", "--time_zone", "UTC")
     worker = start(Worker, database.url)
@@ -157,7 +160,8 @@ def test_missing_names_are_none_and_other_types_are_text(database, start):
 def test_names_that_cannot_be_stored_as_they_are_still_count(database, start):
     database.query(FLAT.format("timestamptz", "int"))
     for folder in ("a\tb", "x" * 1001, "Sales"):
-        database.query("insert into public.calls values ('acme', 'support', %s, 'anna', '2026-03-04 12:00Z', 10)", folder)
+        database.query(
+            "insert into public.calls values ('acme', 'support', %s, 'anna', '2026-03-04 12:00Z', 10)", folder)
     adopt(database, "on", "--preset", "flat", "--time_zone", "UTC")
     worker = start(Worker, database.url)
     found = body(worker, "acme/support", "20260304")
@@ -180,7 +184,8 @@ def test_nothing_pins_the_adopted_table(database, start):
         database.query(change)
         assert body(worker, "acme/support", "20260304") == expected, change
     # A view, and a partitioned table, in its place.
-    for change in ("alter table public.calls rename to calls_old; create view public.calls as select * from public.calls_old",
+    for change in ("alter table public.calls rename to calls_old;"
+                   "create view public.calls as select * from public.calls_old",
                    "drop view public.calls; " + FLAT.format("timestamptz", "int") + " partition by range (started);"
                    "create table public.calls_1 partition of public.calls default;" + row):
         database.query(change)
@@ -202,9 +207,11 @@ def test_nothing_pins_the_adopted_table(database, start):
 
 def test_dropped_column_is_never_read_from_elsewhere(database, start):
     """Neither from the calendar of days nor from a parameter, which have names, too."""
-    database.query("""create table public.calls (company text, organization text, folder text, starts timestamptz, ends int);
+    database.query("""
+        create table public.calls (company text, organization text, folder text, starts timestamptz, ends int);
         insert into public.calls values ('acme', 'support', 'Sales', '2026-03-04 12:00Z', 10)""")
-    adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", "--agent", "", "--start", "starts", "--duration", "ends")
+    adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", "--agent", "", "--start", "starts",
+          "--duration", "ends")
     worker = start(Worker, database.url)
     assert body(worker, "acme/support", "20260304") != "[]"
     database.query("alter table public.calls drop column starts")
@@ -267,7 +274,8 @@ def test_try_changes_nothing_and_measures(database):
     database.query(FLAT.format("timestamptz", "int"))
     database.query("""insert into public.calls select 'acme', 'support', 'Sales', 'a' || n % 5,
         timestamptz '2026-01-01Z' + n * interval '10 minutes', n % 100 from generate_series(1, 20000) n""")
-    tables = "select string_agg(relname, ' ' order by relname) from pg_class where relnamespace = 'callstats'::regnamespace"
+    tables = ("select string_agg(relname, ' ' order by relname) from pg_class "
+              "where relnamespace = 'callstats'::regnamespace")
     before = database.value(tables)
     report = adopt(database, "try", "--preset", "flat", "--time_zone", "UTC")
     assert database.value(tables) == before and database.value("select count(*) from callstats.company") == 0
@@ -293,7 +301,8 @@ def test_text_starts_are_read_by_their_pattern(database, start):
     database.query(FLAT.format("text", "int"))
     for text in ("04.03.2026 23:59:59", "30.02.2026 10:00:00", "4.3.2026 10:00:00", "", "04.03.2026 24:00:00"):
         database.query("insert into public.calls values ('acme', 'support', 'Sales', 'anna', %s, 10)", text)
-    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin", "--start_pattern", "DD.MM.YYYY HH24:MI:SS")
+    adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin",
+          "--start_pattern", "DD.MM.YYYY HH24:MI:SS")
     worker = start(Worker, database.url)
     assert body(worker, "acme/support", "20260101-20261231").count('"calls":1') == 2  # the folder's and the agent's
 
@@ -392,7 +401,7 @@ def test_sums_follow_the_zone_of_their_organization(database, start):
     assert found == year(worker)
 
 
-def test_an_interrupted_summing_continues(database, start):
+def test_interrupted_summing_continues(database, start):
     fill_days(database, 300)
     worker = start(Worker, database.url)
     adopt(database, "on", "--preset", "flat", "--time_zone", "Europe/Berlin")
@@ -421,7 +430,7 @@ def test_an_interrupted_summing_continues(database, start):
     (("--changed", "started"), "changed has no use without a horizon"),
     (("--horizon", "7 days", "--changed", "seconds"), "changed is of type"),
 ])
-def test_a_wrong_horizon_is_refused(database, arguments, message):
+def test_wrong_horizon_is_refused(database, arguments, message):
     database.query(FLAT.format("timestamptz", "int"))
     assert message in adopt(database, "on", "--preset", "flat", "--time_zone", "UTC", *arguments, ok=False)
 

@@ -140,7 +140,7 @@ def test_code_that_a_table_brings_runs_as_nobody_else(user, way, hostile):
 
 
 @pytest.mark.parametrize("with_temporary", [True, False])
-def test_an_owner_who_may_act_as_the_worker_reads_tables_of_others(with_temporary, hostile):
+def test_owner_who_may_act_as_the_worker_reads_tables_of_others(with_temporary, hostile):
     """Also where nobody but the owner may create temporary tables."""
     if not with_temporary:
         hostile.query(f"revoke temporary on database {hostile.name} from public")
@@ -158,7 +158,7 @@ def test_an_owner_who_may_act_as_the_worker_reads_tables_of_others(with_temporar
 
 
 @pytest.mark.parametrize("way", ["view", "index", "policy", "cast"])
-def test_a_table_that_turns_bad_after_it_was_adopted_runs_as_nobody_else(way, hostile, start):
+def test_table_that_turns_hostile_after_adoption_runs_as_nobody_else(way, hostile, start):
     code, output = hold(hostile, "owner", "on", *MAPPING)
     assert code == 0, output
     with logged_in(hostile, "mallory") as cursor:

@@ -75,7 +75,8 @@ def test_asterisk_in_mariadb_is_asked_for_the_days_alone(database, start, mariad
         f'"agents":[{{"agent_id":"200","calls":{expected},"avg_duration_seconds":50}}]}}]')
     asked = mariadb.statements()[before:]
     # Another connection of the worker may prepare itself at the same time, with a day in 1970.
-    assert all("`calldate` >= TIMESTAMP'" in statement and "`calldate` < TIMESTAMP'" in statement for statement in asked)
+    bounds = ("`calldate` >= TIMESTAMP'", "`calldate` < TIMESTAMP'")
+    assert all(bound in statement for statement in asked for bound in bounds)
     [asked] = [statement for statement in asked if "TIMESTAMP'2026" in statement]
     assert "`calldate` >= TIMESTAMP'2026-02-28 20:00:00'" in asked, asked
     assert "`calldate` < TIMESTAMP'2026-03-06 04:00:00'" in asked, asked

@@ -1,4 +1,4 @@
-"""What the worker asks of PostgreSQL: few statements, prepared, with least rights."""
+"""What the worker asks of PostgreSQL: few statements, prepared, with few privileges."""
 import psycopg2
 import pytest
 

@@ -66,7 +66,7 @@ def site(database, tmp_path):
     return Site(database, tmp_path)
 
 
-def test_a_file_becomes_calls(site, start):
+def test_file_becomes_calls(site, start):
     site.write("calls.csv", HEADER + 'acme,support,"New, ""quoted""",007,2026-03-03 08:15:00,12.5\n'
                "acme,support,Sales,,2026-03-03T23:30:00Z,0\nacme,support,Sales,x,2026-03-03 23:59,1.0005\n")
     printed = site.load("calls.csv")
@@ -82,7 +82,8 @@ def test_a_file_becomes_calls(site, start):
 
 
 def test_columns_come_in_any_order_and_case_and_others_are_named(site):
-    done = site.run("-", input="Seconds;START;Comment;folder;Organization;COMPANY\n1,5;2026-03-03 08:00;x;Sales;support;acme\n")
+    done = site.run("-", input="Seconds;START;Comment;folder;Organization;COMPANY\n"
+                               "1,5;2026-03-03 08:00;x;Sales;support;acme\n")
     assert done.returncode == 0 and 'these columns are not used: "Comment"' in done.stderr
     assert site.rows() == [("Sales", None, "2026-03-03 08:00:00", 1500)]
 
@@ -92,7 +93,8 @@ def test_columns_come_in_any_order_and_case_and_others_are_named(site):
     lambda text: text.encode("utf-8-sig"), lambda text: text.replace("\n", "\r\n").encode(),
     lambda text: text.replace("\n", "\n\n").encode(), lambda text: text.rstrip("\n").encode(),
     lambda text: gzip.compress(text.encode()),
-], ids=["UTF-16LE", "UTF-16BE", "UTF-16 with mark", "UTF-8 with mark", "CRLF", "blank lines", "no last line end", "gzip"])
+], ids=["UTF-16LE", "UTF-16BE", "UTF-16 with mark", "UTF-8 with mark", "CRLF", "blank lines", "no last line end",
+        "gzip"])
 def test_each_form_of_a_text_is_read_whole(encode, site):
     site.write("calls.csv", encode(HEADER + ROW + ROW.replace("Sales", "Büro").replace("125", "250")))
     assert site.load("calls.csv").startswith("calls.csv: 2 new,")
@@ -107,7 +109,7 @@ def test_another_encoding_is_named(site):
 
 
 @pytest.mark.parametrize("opened", ["-", "/dev/stdin", "pipe", "standard input that is a file"])
-def test_files_come_from_wherever(opened, site):
+def test_each_source_of_a_file_is_read(opened, site):
     site.write("calls.csv", HEADER + ROW)
     if opened == "pipe":
         os.mkfifo(site.folder / "pipe")
@@ -131,33 +133,35 @@ def test_files_come_from_wherever(opened, site):
     (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 1 unchanged, 0 changed", (2, 187.5)),
     (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 1 unchanged", (1, 125)),
     (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
-    (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"), "0 new, 1 unchanged, 1 changed", (2, 187.5)),
+    (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"),
+     "0 new, 1 unchanged, 1 changed", (2, 187.5)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW, "0 new, 1 unchanged, 0 changed", (1, 125)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW + ROW, "1 new, 1 unchanged, 0 changed", (2, 125)),
     (HEADER, HEADER, "0 new, 0 unchanged", (0, None)),
     (HEADER, HEADER + ROW, "1 new, 0 unchanged", (1, 125)),
-], ids=["same", "grown", "CRLF", "mark", "cut", "no line end", "no line end, and grown", "quiet days", "after a quiet day"])
-def test_what_was_read_before_does_not_count_again(first, second, printed, expected, site):
+], ids=["same", "grown", "CRLF", "mark", "cut", "no line end", "no line end, and grown", "quiet days",
+        "after a quiet day"])
+def test_rows_that_were_read_before_do_not_count_again(first, second, printed, expected, site):
     site.load("-", input=first)
     assert printed in site.load("-", input=second)
     assert site.calls == expected
     assert "0 new" in site.load("-", input=second) and site.calls == expected
 
 
-def test_a_known_file_can_be_refused(site):
+def test_known_file_can_be_refused(site):
     site.load("-", input=HEADER + ROW)
     assert "loaded before, at 20" in site.load("-", input=HEADER + ROW)
     assert "was loaded before" in site.refused("--if-loaded", "refuse", "-", input=HEADER + ROW)
 
 
-def test_a_file_that_an_earlier_version_loaded_is_known(site):
+def test_file_that_an_earlier_version_loaded_is_known(site):
     site.write("calls.csv", HEADER + ROW)
     site.database.query("insert into callstats.loaded_file (sha256, name, calls) values (sha256(%s), 'calls.csv', 1)",
                         (HEADER + ROW).encode())
     assert "0 new, 1 unchanged" in site.load("calls.csv")
 
 
-def test_a_file_that_grows_is_read_as_far_as_it_was(site):
+def test_growing_file_is_read_up_to_its_length_when_opened(site):
     site.write("calls.csv", HEADER + ROW * 200_000)
     written = threading.Event()
     is_over = threading.Event()
@@ -208,8 +212,9 @@ def test_calls_with_ids_are_new_unchanged_or_changed(site):
     later = [(f"d{number}", "Sales", 10) for number in range(12)] + week[12:]
     later[100:103] = [(call, "Service", 20) for call, _, _ in later[100:103]]
     assert "12 new, 4,985 unchanged, 3 changed" in site.load("-", input=ids(*later))
-    assert site.database.query("select name, count(*)::int from callstats.call c join callstats.folder f on f.id = folder_id "
-                               "group by name order by name") == [("Sales", 5009), ("Service", 3)]
+    folders = site.database.query("select name, count(*)::int from callstats.call c "
+                                  "join callstats.folder f on f.id = folder_id group by name order by name")
+    assert folders == [("Sales", 5009), ("Service", 3)]
     # Once more, in another order.
     assert "0 new, 5,000 unchanged, 0 changed" in site.load("-", input=ids(*reversed(later)))
 
@@ -221,7 +226,7 @@ def test_calls_that_differ_can_be_left(site):
     assert site.calls == (2, 20)
 
 
-def test_an_id_is_unique_in_its_organization(site):
+def test_id_is_unique_in_its_organization(site):
     site.database.query("insert into callstats.organization (id, company_id, short_name) values (2, 1, 'other')")
     site.load("-", input=ids(("a", "Sales", 10)) + "a,acme,other,Sales,,2026-03-03 08:15:00,20\n")
     assert site.calls == (2, 15)
@@ -237,15 +242,16 @@ def test_records_with_one_id_must_not_differ_unless_they_are_folded(site):
     assert site.database.value("select duration_ms from callstats.call where external_id = 'x'") == 20_000
 
 
-def test_ids_on_partitions(site):
+def test_ids_are_unique_across_partitions(site):
     site.database.query("insert into callstats.folder (organization_id, name) values (1, 'Sales'); "
                         "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) "
                         "select 1, id, '2026-01-01', 1 from callstats.folder")
     site.database.script(PROJECT / "deploy" / "partitions.sql")
     later = site.database.value("select to_char(now() + interval '40 days', 'YYYY-MM-DD HH24:MI:SS')")
     site.load("-", input=ids(("a", "Sales", 10)))
-    assert "0 new, 0 unchanged, 1 changed" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
-    assert "0 new, 1 unchanged" in site.load("-", input=ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later))
+    moved = ids(("a", "Sales", 10)).replace("2026-03-03 08:15:00", later)
+    assert "0 new, 0 unchanged, 1 changed" in site.load("-", input=moved)
+    assert "0 new, 1 unchanged" in site.load("-", input=moved)
     report = site.refused("-", input=HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03"))
     assert "line 3: there is no partition for the month of 2099-03-03" in report and "create_month_partitions" in report
     # Also where what comes later would have to be looked up.
@@ -254,7 +260,7 @@ def test_ids_on_partitions(site):
     assert "line 2: there is no partition for the month of 2099-03-03" in report
 
 
-def test_a_file_does_not_count_with_and_without_ids(site):
+def test_file_does_not_count_with_and_without_ids(site):
     site.write("ids.toml", 'call = "agent"')
     site.load("-", input=HEADER + ROW)
     report = site.refused("--map", "ids.toml", "-", input=HEADER + ROW + ROW.replace("anna", "bob"))
@@ -264,7 +270,7 @@ def test_a_file_does_not_count_with_and_without_ids(site):
     assert "were loaded before, with ids" in report and site.calls[0] == 2
 
 
-# What is wrong is told, and changes nothing.
+# An error is reported, and changes nothing.
 
 
 @pytest.mark.parametrize("row, words", [
@@ -276,7 +282,8 @@ def test_a_file_does_not_count_with_and_without_ids(site):
     ("acme,support,A\tB,,2026-03-03 08:00,1", r'line 3, column folder: "A\tB": the name of the folder has a control'),
     ("acme,support,A,,2026-02-30 08:00,1", 'line 3, column start: "2026-02-30 08:00": there is no such time'),
     ("acme,support,A,,2026-03-03 25:00,1", 'line 3, column start: "2026-03-03 25:00": there is no such time'),
-    ("acme,support,A,,2026-03-03 08:00+25:00,1", 'line 3, column start: "2026-03-03 08:00+25:00": there is no such time'),
+    ("acme,support,A,,2026-03-03 08:00+25:00,1",
+     'line 3, column start: "2026-03-03 08:00+25:00": there is no such time'),
     ("acme,support,A,,03/03/2026,1", 'line 3, column start: "03/03/2026": expected a time'),
     ("acme,support,A,,٢٠٢٦-03-03 08:00,1", "line 3, column start: "),
     ("acme,support,A,,now,1", 'line 3, column start: "now"'),
@@ -296,7 +303,7 @@ def test_a_file_does_not_count_with_and_without_ids(site):
     ("acme,support,A\0,,2026-03-03 08:00,1", r'line 3, column folder: "A\0": the name of the folder has a control'),
     ("acme,support,A,a\0,2026-03-03 08:00,1", r'line 3, column agent: "a\0": an agent id has no control'),
 ], ids=range(27))
-def test_a_bad_row_is_told_and_changes_nothing(row, words, site):
+def test_invalid_row_is_reported_and_changes_nothing(row, words, site):
     report = site.refused("-", input=HEADER + ROW + row + "\n" + ROW)
     assert report.startswith("callstats: standard input line 3") and words in report, report
     assert "nothing of it was loaded. Hint: " in report and report.count("\n") == 1
@@ -304,33 +311,35 @@ def test_a_bad_row_is_told_and_changes_nothing(row, words, site):
     assert site.database.query("select * from callstats.folder") == []
 
 
-@pytest.mark.parametrize("value", ["x" * 1_000_000, "line one\nline two\nline three\nline four\n" * 5000, "\x1b[31m\r" * 100],
-                         ids=["long", "lines", "harmful"])
-def test_a_large_or_harmful_value_is_cut_and_escaped(value, site):
+@pytest.mark.parametrize("value", [
+    "x" * 1_000_000, "line one\nline two\nline three\nline four\n" * 5000, "\x1b[31m\r" * 100,
+], ids=["long", "lines", "harmful"])
+def test_large_or_harmful_value_is_truncated_and_escaped(value, site):
     report = site.refused("-", input=HEADER + ROW + f'acme,support,A,,2026-03-03 08:00,"{value}"\n')
     assert 'line 3, column seconds: "' in report and "expected a number of seconds" in report
     assert len(report) < 500 and report.count("\n") == 1 and "\x1b" not in report and "\r" not in report
 
 
-def test_the_first_problems_are_told_and_the_others_counted(site):
+def test_first_problems_are_reported_and_the_others_counted(site):
     report = site.refused("-", input=HEADER + "acme,support,A,,x,1\n" * 25 + "nobody,support,A,,2026-03-03 08:00,1\n")
     assert report.count("column start") == 10 and "and 16 more" in report
 
 
 @pytest.mark.parametrize("words, text, reason", [
     (["/nowhere.csv"], None, "No such file"), (["-"], "", "it is empty"),
-    (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; the columns are "a", "b", "c"'),
+    (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; '
+                       'the columns are "a", "b", "c"'),
     (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
     (["--preset", "nobody", "-"], "", 'no preset "nobody"'), (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
     (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
     (["--column", "x=y", "-"], HEADER, "does not begin with a field"), (["--filter", "x", "-"], HEADER, "condition"),
     (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
 ])
-def test_what_cannot_be_read_is_told(words, text, reason, site):
+def test_unusable_file_or_argument_is_reported(words, text, reason, site):
     assert reason in site.refused(*words, input=text)
 
 
-def test_the_language_of_the_terminal_does_not_matter(site):
+def test_language_of_the_terminal_makes_no_difference(site):
     site.environment |= {"LANG": "de_DE.UTF-8", "LC_ALL": "C"}
     site.write("ümläut 'x'.csv", HEADER + ROW)
     assert site.load("ümläut 'x'.csv").startswith("ümläut 'x'.csv: 1 new")
@@ -361,9 +370,10 @@ def test_each_file_is_loaded_by_itself(site):
 
 
 def test_options_map_a_file_without_header(site):
-    site.load("--no-header", "--delimiter", "|", "--column", "start=2", "--start-pattern", "DD.MM.YY HH24:MI", "--time-zone",
-              "America/New_York", "--column", "duration=3", "--unit", "hms", "--column", "agent=1", "--company", "acme",
-              "--organization", "support", "--folder", "{Sales}", "--filter", "4=ANSWERED", "-",
+    site.load("--no-header", "--delimiter", "|", "--column", "start=2", "--start-pattern", "DD.MM.YY HH24:MI",
+              "--time-zone", "America/New_York", "--column", "duration=3", "--unit", "hms",
+              "--column", "agent=1", "--company", "acme", "--organization", "support", "--folder", "{Sales}",
+              "--filter", "4=ANSWERED", "-",
               input="anna|03.03.26 20:00|0:02:05|ANSWERED\nbob|03.03.26 20:00|0:02:05|BUSY\n")
     assert site.rows() == [("{Sales}", "anna", "2026-03-04 02:00:00", 125_000)]
 
@@ -383,13 +393,16 @@ def test_times_with_an_offset_are_those_of_the_organization(text, expected, site
                                   "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Apia", "America/Sao_Paulo"])
 def test_zones_are_those_of_the_server(zone, site):
     """Each half hour of days on which clocks change, from and to another zone, as PostgreSQL converts it."""
-    days = ["2011-12-29", "2018-02-17", "2018-11-03", "2026-02-14", "2026-03-07", "2026-03-28", "2026-04-04", "2026-10-03", "2026-10-24", "2026-10-31"]
+    days = ["2011-12-29", "2018-02-17", "2018-11-03", "2026-02-14", "2026-03-07", "2026-03-28", "2026-04-04",
+            "2026-10-03", "2026-10-24", "2026-10-31"]
     times = [f"{day} {hour:02}:{minute}:00" for day in days for hour in range(24) for minute in ("00", "15", "45")]
-    times += [f"{day[:8]}{int(day[8:]) + 1:02} {hour:02}:30:00" for day in days for hour in range(24) if day != "2026-10-31"]
+    times += [f"{day[:8]}{int(day[8:]) + 1:02} {hour:02}:30:00"
+              for day in days for hour in range(24) if day != "2026-10-31"]
     site.load("--time-zone", zone, "--company", "acme", "--organization", "support", "--folder", "f", "-",
               input="start,agent,seconds\n" + "".join(f"{at},{at},1\n" for at in times))
     # A time of the organization's own clock stays as it is written, even where that clock leaves it out.
-    expected = "agent_id::timestamp" + ("" if zone == "Europe/Berlin" else f" at time zone '{zone}' at time zone 'Europe/Berlin'")
+    moved = "" if zone == "Europe/Berlin" else f" at time zone '{zone}' at time zone 'Europe/Berlin'"
+    expected = f"agent_id::timestamp{moved}"
     wrong = site.database.query(f"select agent_id, started_at from callstats.call where started_at <> {expected}")
     assert wrong == [] and site.calls[0] == len(times)
 
@@ -397,7 +410,7 @@ def test_zones_are_those_of_the_server(zone, site):
 # What a check shows.
 
 
-def test_a_check_writes_nothing(site):
+def test_check_of_a_file_writes_nothing(site):
     for text in (HEADER + ROW + ROW.replace("Sales", "Service"), ids(("a", "Sales", 10))):
         printed = site.load("--check", "-", input=text)
         assert printed.startswith("standard input: would be ") and "new," in printed
@@ -419,13 +432,13 @@ def test_a_check_writes_nothing(site):
     ([ROW.replace("2026", "2019")], "not on the day when the file was written"),
 ])
 @pytest.mark.parametrize("words", [[], ["--check"]])
-def test_what_is_implausible_is_told(rows, warning, words, site):
+def test_implausible_file_is_warned_about(rows, warning, words, site):
     site.database.query("insert into callstats.folder (organization_id, name) values (1, 'Sales')")
     site.write("calls.csv", HEADER + "".join(rows))
     assert warning in site.run(*words, "calls.csv").stderr
 
 
-def test_a_summary_is_json_if_wanted(site):
+def test_summary_is_json_on_request(site):
     site.write("good.csv", HEADER.replace("\n", ",extra\n") + ROW.replace("\n", ",1\n"))
     site.write("bad.csv", HEADER + "x\n")
     done = site.run("--json", "good.csv", "bad.csv")
@@ -437,13 +450,14 @@ def test_a_summary_is_json_if_wanted(site):
     assert bad["file"] == "bad.csv" and "line 2" in bad["error"] and bad["hint"]
 
 
-# Whatever ends it, nothing is half done.
+# A load that ends early leaves nothing behind.
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, "server"])
-@pytest.mark.parametrize("header, row", [(HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n")],
-                         ids=["without ids", "with ids"])
-def test_an_end_in_the_middle_leaves_nothing(ending, header, row, site):
+@pytest.mark.parametrize("header, row", [
+    (HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n"),
+], ids=["without ids", "with ids"])
+def test_load_that_is_ended_early_leaves_nothing(ending, header, row, site):
     rows = header + "".join(row.format(number) for number in range(60_000))
     site.write("calls.csv", rows)
     process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=site.environment,
@@ -465,7 +479,7 @@ def test_an_end_in_the_middle_leaves_nothing(ending, header, row, site):
     assert "60,000 new" in site.load("calls.csv")
 
 
-def test_a_full_disk_for_a_pipe_is_told(site):
+def test_full_disk_for_a_pipe_is_reported(site):
     full = site.folder / "full"
     full.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], check=True)
@@ -477,7 +491,7 @@ def test_a_full_disk_for_a_pipe_is_told(site):
         subprocess.run(["umount", full], check=True)
 
 
-def test_a_role_that_may_only_load_loads(site):
+def test_role_with_the_printed_privileges_loads(site):
     grants = (PROJECT / "docs" / "loading.md").read_text().split("```sql\n")[1].split("```")[0]
     site.database.query(grants.replace("%", "%%"))
     try:
@@ -491,7 +505,8 @@ def test_a_role_that_may_only_load_loads(site):
 
 def test_memory_stays_small_whatever_the_file(site):
     site.write("fold.toml", 'call = "agent"')
-    lines = (f"acme,support,folder {number % 50},agent{number % 90_000},2026-03-03 08:15:00,{number % 600}\n" for number in range(300_000))
+    lines = (f"acme,support,folder {number % 50},agent{number % 90_000},2026-03-03 08:15:00,{number % 600}\n"
+             for number in range(300_000))
     site.write("calls.csv", HEADER + "".join(lines))
     for words in ([], ["--map", "fold.toml"]):
         site.database.query("truncate callstats.loaded_file")
@@ -506,8 +521,8 @@ def test_progress_is_for_a_terminal_only(site):
     site.write("calls.csv", HEADER + ROW * 300_000)
     main, other = pty.openpty()
     environment = site.environment | {"TERM": "xterm"}
-    process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=environment, stdout=subprocess.PIPE,
-                               stderr=other, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([CALLSTATS, "load", "calls.csv"], cwd=site.folder, env=environment,
+                               stdout=subprocess.PIPE, stderr=other, stdin=subprocess.DEVNULL)
     os.close(other)
     shown = b""
     with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ def fenced(language):
     return [part.split("```")[0] for part in parts]
 
 
-def test_the_printed_commands_and_mappings_work(database, tmp_path):
+def test_printed_commands_and_mappings_work(database, tmp_path):
     site = Site(database, tmp_path)
     site.write("calls.csv", HEADER + ROW)
     site.write("switchboard.toml", fenced("toml")[0])

@@ -108,7 +108,7 @@ def test_every_preset_prints_a_command():
 
 
 @pytest.mark.parametrize("preset, command", printed())
-def test_a_printed_command_loads_the_excerpt_of_its_format(site, records, preset, command):
+def test_printed_command_loads_the_excerpt_of_its_format(site, records, preset, command):
     folder = records / ("vspark-metadata" if preset == "vspark-metadata-utc" else preset)
     calls = list(PRINTED[preset, command.split()[-1]](folder))
     load(site, command, folder)
@@ -133,7 +133,7 @@ def test_a_printed_command_loads_the_excerpt_of_its_format(site, records, preset
     ("excel", "--preset excel --unit days --start-pattern '%m/%d/%Y %I:%M:%S %p' twelve-hours.csv",
      lambda path: twelve_hours(path / "twelve-hours.csv")),
 ])
-def test_a_preset_takes_other_files_of_its_format(site, records, folder, options, calls):
+def test_preset_takes_other_files_of_its_format(site, records, folder, options, calls):
     load(site, f"{ACME} {options}", records / folder)
     holds(site, list(calls(records / folder)))
 
@@ -162,7 +162,7 @@ def test_asterisk_loaded_and_adopted_give_the_same_answer(site, records):
     ("fritzbox", "callmonitor.txt", fritzbox),
     ("amazon-connect", "records.json", amazon_connect), ("genesys", "conversations.json", genesys),
     ("twilio", "calls.json", twilio), ("cucm", "cdr_StandAloneCluster_01_202603031200_1", cucm)])
-def test_a_mapping_alone_loads_a_format_without_a_preset(site, records, name, file, calls):
+def test_mapping_alone_loads_a_format_without_a_preset(site, records, name, file, calls):
     for _ in range(2):
         load(site, f"callstats load --map map.toml {file}", records / name)
         holds(site, list(calls(RECORDS / name / file)))
@@ -170,7 +170,7 @@ def test_a_mapping_alone_loads_a_format_without_a_preset(site, records, name, fi
 
 @pytest.mark.parametrize("name, file, value", [
     ("end-before-start", "call_history.csv", "2026-03-03 10:57:39"), ("negative-duration", "calls.csv", "-1772528400")])
-def test_a_negative_duration_is_refused_with_its_line(site, records, name, file, value):
+def test_negative_duration_is_refused_with_its_line(site, records, name, file, value):
     report = load(site, f"callstats load --map map.toml {file}", records / name, ok=False)
     assert re.search(rf"{re.escape(file)}[^\n]*\bline 3\b", report) and value in report, report
     assert site.value("select count(*) from callstats.call") == 0

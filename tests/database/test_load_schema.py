@@ -32,7 +32,7 @@ def calls(request, database):
     return database
 
 
-def test_an_external_id_is_unique_in_its_organization(calls):
+def test_external_id_is_unique_in_its_organization(calls):
     call(calls, "x")
     call(calls, "x", organization=2)
     call(calls, None)
@@ -63,7 +63,7 @@ def test_keys_follow_changes_of_calls(calls):
     assert [key for _, key, _ in keys(calls)] == ["z"]
 
 
-def test_the_way_up_adds_external_ids_to_the_first_version(cluster):
+def test_upgrade_adds_external_ids_to_the_first_version(cluster):
     database = cluster.database(with_schema=False)
     try:
         for name in ("schema", "rollup", "partitions"):
@@ -84,7 +84,7 @@ def test_the_way_up_adds_external_ids_to_the_first_version(cluster):
         database.drop()
 
 
-def test_a_loader_needs_no_privilege_on_the_keys(calls):
+def test_loader_needs_no_privilege_on_the_keys(calls):
     calls.cluster.execute("drop role if exists key_loader; create role key_loader login")
     try:
         calls.query("grant usage on schema callstats to key_loader; grant insert on callstats.call to key_loader; "

@@ -194,8 +194,9 @@ ACTIONS = {
     "rollup": DEPLOY / "rollup.sql",
     "rollup-remove": DEPLOY / "rollup-remove.sql",
     "partitions": DEPLOY / "partitions.sql",
-    "make_months": "select callstats.make_months(6)",
-    "detach_before": "select callstats.detach_before((select min(ends) from callstats.month_partitions()))",
+    "create_month_partitions": "select callstats.create_month_partitions(6)",
+    "detach_partitions_before":
+        "select callstats.detach_partitions_before((select min(ends) from callstats.month_partitions()))",
     "compact": "call callstats.compact(3)",
     "truncate": "truncate callstats.call_2027_01",
     "load": INSERT
@@ -203,7 +204,7 @@ ACTIONS = {
     + INSERT
     + "(1, 2, 'm', '2027-01-06', 7)",
 }
-# What one of a pair may legitimately say to the other; it changed nothing then.
+# Errors that one of a pair may report because of the other; it changed nothing then.
 EXPECTED = (
     "are only in the rollup",
     "callstats.compact(integer) does not exist",
@@ -226,7 +227,7 @@ def partitioned(cluster):
     database.query(torture.TENANTS)
     for name in ("rollup", "partitions"):
         database.script(DEPLOY / f"{name}.sql")
-    database.query("select callstats.make_months(4)")
+    database.query("select callstats.create_month_partitions(4)")
     choice = random.Random(3)
     for day in ("2026-03-01", "2027-01-02"):
         database.query(INSERT + ", ".join(torture.row(choice, day) for _ in range(200)))
@@ -267,7 +268,7 @@ def test_concurrent_pairs_keep_sums_exact(pair, cluster, partitioned):
     assert database.query("select sum(calls), sum(duration_ms) from callstats.call_source") == database.query(
         CALLS_AND_DETACHED
     )
-    if "detach_before" not in pair:
+    if "detach_partitions_before" not in pair:
         assert database.query(torture.DIFFERENCES) == []
     database.drop()
 

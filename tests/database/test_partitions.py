@@ -67,11 +67,11 @@ def test_conversion_under_a_worker_keeps_answers(with_rollup, a_thousand_calls, 
     a_thousand_calls.script(PROJECT / "deploy" / "schema.sql")
     assert re.search(r"^ok     partitions       exist until 20\d\d-\d\d-01$", checked(worker, 0), re.M)
     if with_rollup:
-        with_months = worker.ask("GET", ALL).body
+        with_partitions = worker.ask("GET", ALL).body
         a_thousand_calls.script(PROJECT / "deploy" / "rollup-remove.sql")
-        assert worker.ask("GET", ALL).body == with_months
+        assert worker.ask("GET", ALL).body == with_partitions
         assert a_thousand_calls.query("select 1 from pg_trigger where tgname ~ 'roll_up'") == []
-        a_thousand_calls.query("select callstats.make_months(6)")
+        a_thousand_calls.query("select callstats.create_month_partitions(6)")
 
 
 def test_sums_outlive_their_calls(a_thousand_calls, start):
@@ -84,7 +84,7 @@ def test_sums_outlive_their_calls(a_thousand_calls, start):
     worker = start(Worker, a_thousand_calls.url)
     before = worker.ask("GET", ALL).body
     ends = a_thousand_calls.value("select min(ends) from callstats.month_partitions()")
-    assert a_thousand_calls.value("select callstats.detach_before(%s)", ends) == 1
+    assert a_thousand_calls.value("select callstats.detach_partitions_before(%s)", ends) == 1
     a_thousand_calls.query("drop table callstats.call_before")
     assert a_thousand_calls.value("select since from callstats.raw_calls") == ends
     assert worker.ask("GET", ALL).body == before
@@ -95,12 +95,14 @@ def test_sums_outlive_their_calls(a_thousand_calls, start):
     assert worker.ask("GET", ALL).body == before.rpartition(b",{")[0] + b"]"
 
 
-@pytest.mark.parametrize("order", [(ROLLUP, PARTITIONS), (PARTITIONS, ROLLUP)], ids=["rollup first", "months first"])
+@pytest.mark.parametrize(
+    "order", [(ROLLUP, PARTITIONS), (PARTITIONS, ROLLUP)], ids=["rollup first", "partitions first"]
+)
 def test_writes_to_a_partition_keep_sums(order, a_thousand_calls):
     """Loaders that name a partition, and what is detached, which is no longer of the answers."""
     for script in order:
         a_thousand_calls.script(script)
-    a_thousand_calls.query("select callstats.make_months(5)")
+    a_thousand_calls.query("select callstats.create_month_partitions(5)")
     last, ends = a_thousand_calls.query(
         "select name::text, ends from callstats.month_partitions() order by ends desc limit 1"
     )[0]
@@ -123,7 +125,7 @@ def test_writes_to_a_partition_keep_sums(order, a_thousand_calls):
     assert a_thousand_calls.value("select sum(calls) from callstats.call_source") > 900
 
     kept = a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4")
-    a_thousand_calls.query("select callstats.detach_before(max(ends)) from callstats.month_partitions()")
+    a_thousand_calls.query("select callstats.detach_partitions_before(max(ends)) from callstats.month_partitions()")
     a_thousand_calls.query("delete from callstats.call_before where id % 2 = 0; truncate callstats.call_before")
     assert a_thousand_calls.query("select * from callstats.call_source order by 1, 2, 3, 4") == kept
     a_thousand_calls.query("truncate callstats.call")
@@ -142,7 +144,7 @@ def test_missing_partitions_are_created_later(a_thousand_calls, start):
     )
     worker = start(Worker, a_thousand_calls.url)
     assert re.search(r"^FAIL   partitions       no partition exists from 20\d\d-\d\d-01 on", checked(worker, 1), re.M)
-    a_thousand_calls.query("select callstats.make_months(1)")
+    a_thousand_calls.query("select callstats.create_month_partitions(1)")
     assert len(partitions(a_thousand_calls)) == 2
-    a_thousand_calls.query("select callstats.make_months(5)")
+    a_thousand_calls.query("select callstats.create_month_partitions(5)")
     assert len(partitions(a_thousand_calls)) == 6

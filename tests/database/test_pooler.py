@@ -170,7 +170,7 @@ def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
         assert waiting.result(30).body == BILLING, worker.text() + (pooler.folder / "log").read_text()
 
 
-def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):
+def test_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):
     """PgBouncer accepts any login, and leaves the first statement waiting."""
     pooler = start(PgBouncer, replay_database, "session", default_pool_size=1, reserve_pool_size=0)
     with contextlib.closing(psycopg2.connect(pooler.url)) as holder:

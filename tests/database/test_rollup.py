@@ -102,9 +102,9 @@ def test_truncate_clears_the_sums(a_thousand_calls, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prepare", [lambda database: {}, torture.in_months], ids=["one table", "months"])
+@pytest.mark.parametrize("prepare", [lambda database: {}, torture.in_partitions], ids=["one table", "partitions"])
 def test_torture_finds_no_difference(prepare, a_thousand_calls):
-    """Five minutes of it: tests/bench/torture 300, and with --months."""
+    """Five minutes of it: tests/bench/torture 300, and with --partitions."""
     a_thousand_calls.script(ROLLUP)
     seed = random.randrange(1_000_000)
     tortured = torture.Torture(a_thousand_calls, seed, **prepare(a_thousand_calls))

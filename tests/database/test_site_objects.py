@@ -130,7 +130,7 @@ def test_table_is_converted_with_all_that_it_had(a_thousand_calls, reporter):
 def test_insert_granted_later_works_after_the_next_partitions(a_thousand_calls, reporter):
     a_thousand_calls.script(DEPLOY / "partitions.sql")
     a_thousand_calls.query("grant insert on callstats.call to reporter; grant usage on schema callstats to reporter; "
-                           "select callstats.make_months(3)")
+                           "select callstats.create_month_partitions(3)")
     code, output = a_thousand_calls.psql("-c", "insert into callstats.call (organization_id, folder_id, started_at, "
                                          "duration_ms) values (1, 1, '2026-03-03', 1)", user="reporter")
     assert code == 0, output
@@ -149,7 +149,7 @@ def test_insert_granted_later_works_after_the_next_partitions(a_thousand_calls, 
     ("create table public.child () inherits (callstats.call)", "table child"),
     (OWN_VIEW.format("where duration_ms > 0"), "view callstats.call_source"),
 ])
-def test_what_cannot_be_carried_over_stops_the_conversion(thing, named, a_thousand_calls):
+def test_object_that_cannot_be_carried_over_stops_the_conversion(thing, named, a_thousand_calls):
     a_thousand_calls.query(thing)
     before = state(a_thousand_calls)
     output = a_thousand_calls.refused(DEPLOY / "partitions.sql").replace("public.", "")
@@ -188,7 +188,7 @@ def test_first_version_is_upgraded_whole(cluster):
     database.drop()
 
 
-def test_logical_replication_of_calls_sums_and_partitions():
+def test_logical_replication_copies_calls_sums_and_partitions():
     """From one cluster to another, as a publication of all tables: answers, changes, merging, truncation."""
     with contextlib.ExitStack() as stack:
         clusters = [Cluster(["wal_level=logical"], name=name) for name in ("publisher", "subscriber")]

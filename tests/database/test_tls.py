@@ -4,23 +4,8 @@ import pytest
 
 from ..support.processes import Folder
 from ..support.sample import DAY
-from ..support.tls import Certificates, TlsServer, same
+from ..support.tls import same
 from ..support.worker import Worker
-
-
-@pytest.fixture(scope="module")
-def certificates():
-    certificates = Certificates()
-    yield certificates
-    certificates.folder.remove()
-
-
-@pytest.fixture(scope="module")
-def server(certificates):
-    server = TlsServer(certificates)
-    yield server
-    server.stop()
-
 
 MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -39,32 +24,32 @@ MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
         ("signed", "self"),
     ],
 )
-def test_certificates_are_verified_as_psql_verifies_them(name, root, server, certificates):
-    server.present(name)
+def test_certificates_are_verified_as_psql_verifies_them(name, root, tls_server, certificates):
+    tls_server.present(name)
     for host in ("host=localhost", "host=127.0.0.1", "host=db.localhost hostaddr=127.0.0.1"):
         for mode in ("prefer", "require", "verify-ca", "verify-full"):
-            url = f"{host} {server.url} sslmode={mode} sslrootcert={certificates / f'{root}.crt'}"
+            url = f"{host} {tls_server.url} sslmode={mode} sslrootcert={certificates / f'{root}.crt'}"
             same(url, certificates)
 
 
 @pytest.mark.parametrize(
     "rules", ["hostssl all all localhost trust", "hostnossl all all localhost trust", "host all all localhost trust"]
 )
-def test_every_sslmode_ends_as_in_psql(rules, server, certificates):
-    server.present("snakeoil", rules)
+def test_every_sslmode_ends_as_in_psql(rules, tls_server, certificates):
+    tls_server.present("snakeoil", rules)
     for mode in MODES:
         for root in (
             "",
             f" sslrootcert={certificates / 'snakeoil.crt'}",
             f" sslrootcert={certificates / 'nowhere.crt'}",
         ):
-            for host in ("localhost", server.cluster.folder.path):
-                url = f"host={host} {server.url} sslmode={mode}{root}"
+            for host in ("localhost", tls_server.cluster.folder.path):
+                url = f"host={host} {tls_server.url} sslmode={mode}{root}"
                 same(url, certificates)
 
 
-def test_client_certificates_are_presented(server, certificates):
-    server.present("signed", "hostssl all all localhost cert")
+def test_client_certificates_are_presented(tls_server, certificates):
+    tls_server.present("signed", "hostssl all all localhost cert")
     good = f"sslcert={certificates / 'client.crt'} sslkey={certificates / 'client.key'}"
     certificates.folder.write("open.key", (certificates / "client.key").read_bytes(), 0o644)
     home = Folder("home")
@@ -84,16 +69,16 @@ def test_client_certificates_are_presented(server, certificates):
         ("sslmode=verify-full", {"HOME": str(home.path)}),
         ("", {"PGSSLCERT": str(certificates / "client.crt"), "PGSSLKEY": str(certificates / "client.key")}),
     ]:
-        url = f"host=localhost {server.url} {options}"
+        url = f"host=localhost {tls_server.url} {options}"
         same(url, certificates, **environment)
     home.remove()
 
 
-def test_replaced_root_certificate_applies_to_new_connections(server, certificates, start):
-    server.present("snakeoil")
+def test_replaced_root_certificate_applies_to_new_connections(tls_server, certificates, start):
+    tls_server.present("snakeoil")
     root = certificates.folder.write("changing.crt", (certificates / "self.crt").read_bytes())
     worker = start(
-        Worker, f"host=localhost {server.url} sslmode=verify-full sslrootcert={root}", CALLSTATS_DB_WAIT_MS="500"
+        Worker, f"host=localhost {tls_server.url} sslmode=verify-full sslrootcert={root}", CALLSTATS_DB_WAIT_MS="500"
     )
     assert worker.ask("GET", DAY).status == 503
     assert "certificate verify failed" in worker.text()
@@ -102,9 +87,9 @@ def test_replaced_root_certificate_applies_to_new_connections(server, certificat
     assert 200 in answers
 
 
-def test_scram_is_bound_to_the_channel(server, certificates):
-    server.present("signed", "host all all localhost scram-sha-256")
-    server.cluster.execute("set password_encryption = 'scram-sha-256'; alter role callstats_worker password 'p'")
+def test_scram_is_bound_to_the_channel(tls_server, certificates):
+    tls_server.present("signed", "host all all localhost scram-sha-256")
+    tls_server.cluster.execute("set password_encryption = 'scram-sha-256'; alter role callstats_worker password 'p'")
     for options in (
         "password=p channel_binding=require",
         "password=p channel_binding=require sslmode=disable",
@@ -113,5 +98,5 @@ def test_scram_is_bound_to_the_channel(server, certificates):
         "password=x",
         "",
     ):
-        url = f"host=localhost {server.url} {options}"
+        url = f"host=localhost {tls_server.url} {options}"
         same(url, certificates)

@@ -6,26 +6,11 @@ import pytest
 from ..support.postgres import fetched
 from ..support.processes import Folder
 from ..support.sample import BILLING, DAY
-from ..support.tls import Certificates, TlsServer, callstats, same
+from ..support.tls import TlsServer, callstats, same
 from ..support.worker import Worker
 
 NEWEST = 18
 VERIFYING = ["require", "verify-ca", "verify-full"]
-
-
-@pytest.fixture(scope="module")
-def certificates():
-    certificates = Certificates()
-    yield certificates
-    certificates.folder.remove()
-
-
-@pytest.fixture(scope="module")
-def server(certificates):
-    server = TlsServer(certificates)
-    server.present("signed")
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +26,7 @@ def library():
     return {"LD_LIBRARY_PATH": str(fetched(NEWEST) / "lib")}
 
 
-def test_revoked_certificates_are_refused_as_in_psql(server, certificates, library):
+def test_revoked_certificates_are_refused_as_in_psql(tls_server, certificates, library):
     files = [f"sslcrl={certificates / name}.crl" for name in ("none", "all", "nowhere")]
     folders = [f"sslcrldir={certificates / name}" for name in ("none", "all", "nowhere", "void")]
     both = [f"{file} {folder}" for file in files for folder in folders]
@@ -60,20 +45,20 @@ def test_revoked_certificates_are_refused_as_in_psql(server, certificates, libra
         cases += [("verify-full", options, environment) for options in ("", files[0], folders[0])]
     found = set()
     for mode, options, environment in cases:
-        url = f"host=localhost {server.url} sslmode={mode} sslrootcert={certificates / 'root.crt'} {options}"
+        url = f"host=localhost {tls_server.url} sslmode={mode} sslrootcert={certificates / 'root.crt'} {options}"
         found.add(same(url, certificates, library, **environment))
-    assert found == {"t", "f", "refused"}, "prefer goes on unencrypted"
-    url = f"host=localhost {server.url} sslmode=require sslcrl={certificates / 'all.crl'}"
+    assert found == {"t", "f", "refused"}, "prefer continues unencrypted"
+    url = f"host=localhost {tls_server.url} sslmode=require sslcrl={certificates / 'all.crl'}"
     assert same(url, certificates, library) == "t", "without a root nothing is verified"
     home.remove()
 
 
-def test_revocation_counts_for_new_connections(server, certificates, start):
+def test_revocation_counts_for_new_connections(tls_server, certificates, start):
     crl = certificates.folder.write("changing.crl", (certificates / "none.crl").read_bytes())
     root = certificates / "root.crt"
     worker = start(
         Worker,
-        f"host=localhost {server.url} sslmode=verify-full sslrootcert={root} sslcrl={crl}",
+        f"host=localhost {tls_server.url} sslmode=verify-full sslrootcert={root} sslcrl={crl}",
         CALLSTATS_DB_LIFETIME_MS="100",
         CALLSTATS_DB_WAIT_MS="500",
     )
@@ -85,29 +70,29 @@ def test_revocation_counts_for_new_connections(server, certificates, start):
     assert answer.status == 503 and "certificate revoked" in worker.text()
 
 
-def test_roots_of_the_system_are_used_as_in_psql(server, certificates, library):
+def test_roots_of_the_system_are_used_as_in_psql(tls_server, certificates, library):
     ours = {"SSL_CERT_FILE": str(certificates / "root.crt")}
-    url = f"host=localhost {server.url} sslrootcert=system"
+    url = f"host=localhost {tls_server.url} sslrootcert=system"
     assert same(url, certificates, library, **ours) == "t"
     assert same(url, certificates, library) == "refused"
-    assert same(f"host=127.0.0.1 {server.url} sslrootcert=system", certificates, library, **ours) == "refused"
+    assert same(f"host=127.0.0.1 {tls_server.url} sslrootcert=system", certificates, library, **ours) == "refused"
     for mode in ("prefer", "require", "verify-ca"):
         assert same(f"{url} sslmode={mode}", certificates, library, **ours) == "refused"
     assert same(f"{url} sslmode=verify-full", certificates, library, **ours) == "t"
-    url = f"host=localhost {server.url}"
+    url = f"host=localhost {tls_server.url}"
     assert same(url, certificates, library, PGSSLROOTCERT="system", **ours) == "t"
     assert same(url, certificates, library, PGSSLROOTCERT="system") == "refused"
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", *VERIFYING])
-def test_direct_negotiation_ends_as_in_psql(mode, server, newest_server, certificates, library):
+def test_direct_negotiation_ends_as_in_psql(mode, tls_server, newest_server, certificates, library):
     """Only PostgreSQL 17 and newer take TLS without being asked for it."""
-    for of_version, a_server in (("installed", server), ("newest", newest_server)):
-        for host in ("localhost", "127.0.0.1", a_server.cluster.folder.path):
+    for server in (tls_server, newest_server):
+        for host in ("localhost", "127.0.0.1", server.cluster.folder.path):
             for root in ("", f"sslrootcert={certificates / 'root.crt'}"):
-                url = f"host={host} {a_server.url} sslmode={mode} {root} sslnegotiation=direct"
+                url = f"host={host} {server.url} sslmode={mode} {root} sslnegotiation=direct"
                 found = same(url, certificates, library)
-                if of_version == "newest" and host == "localhost" and (mode, bool(root)) == ("verify-full", True):
+                if server is newest_server and host == "localhost" and (mode, bool(root)) == ("verify-full", True):
                     assert found == "t"
 
 
@@ -125,14 +110,14 @@ def test_direct_negotiation_binds_the_login_to_the_channel(newest_server, certif
 
 
 @pytest.mark.parametrize("version", ["TLSv1.1", "TLSv1.2", "TLSv1.3"])
-def test_protocol_versions_are_held_to_as_in_psql(version, server, certificates, library):
+def test_protocol_versions_are_held_to_as_in_psql(version, tls_server, certificates, library):
     for option in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
         for low, high in (("", "TLSv1.2"), ("TLSv1.3", "")):
-            server.cluster.execute(f"alter system set ssl_min_protocol_version = '{low or 'TLSv1.2'}'")
-            server.cluster.execute(f"alter system set ssl_max_protocol_version = '{high}'")
-            server.cluster.execute("select pg_reload_conf()")
-            url = f"host=localhost {server.url} sslmode=require {option}={version}"
+            tls_server.cluster.execute(f"alter system set ssl_min_protocol_version = '{low or 'TLSv1.2'}'")
+            tls_server.cluster.execute(f"alter system set ssl_max_protocol_version = '{high}'")
+            tls_server.cluster.execute("select pg_reload_conf()")
+            url = f"host=localhost {tls_server.url} sslmode=require {option}={version}"
             same(url, certificates, library)
-    server.cluster.execute("alter system reset all")
-    server.cluster.execute("select pg_reload_conf()")
-    assert callstats(f"host=localhost {server.url} sslmode=require", certificates.folder)[0] == "t"
+    tls_server.cluster.execute("alter system reset all")
+    tls_server.cluster.execute("select pg_reload_conf()")
+    assert callstats(f"host=localhost {tls_server.url} sslmode=require", certificates.folder)[0] == "t"

@@ -1,4 +1,4 @@
-"""What clients get of a web server that answers by itself: the form and the words of the worker's own errors."""
+"""Errors of the web servers themselves: they have the form and the words of the worker's own errors."""
 import http.client
 import io
 import json
@@ -10,11 +10,10 @@ UNAVAILABLE = {"error": "The service is temporarily unavailable.", "hint": "Retr
 TOO_MANY = {"error": "Too many requests.", "hint": "Retry in a second."}
 METHOD = {"error": "Method not allowed.", "hint": "Use GET or HEAD."}
 BODY = {"error": "The request body is too large.", "hint": "Send no body: this API has none."}
-INTERNAL = {"error": "Internal error.", "hint": "Tell the operator; the cause is in the service's log."}
 
 TOKEN = "t0k3nt0k3nt0k3nt0k3nt0k3nt0k3n42"
 
-# Requests that a web server refuses by itself, or may: each with a token where clients put it.
+# Requests that a web server itself refuses, or may refuse: each with a token where clients put it.
 HEAD = "Host: stats.example\r\nConnection: close\r\n"
 REFUSED = {
     "path with a broken escape": f"GET /stats/acme/%zz?token={TOKEN} HTTP/1.1\r\n{HEAD}\r\n",
@@ -85,7 +84,7 @@ def check_form(status, headers, body):
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "private, no-store"
     assert not set(body) & set(b"<>&")
-    told = json.loads(body)
-    assert told["error"] and set(told) <= {"error", "hint"}
+    error = json.loads(body)
+    assert error["error"] and set(error) <= {"error", "hint"}
     assert (headers.get("allow") == "GET, HEAD") == (status == 405)
-    return told
+    return error

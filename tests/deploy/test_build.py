@@ -1,4 +1,4 @@
-"""The package as it is built for a release: the same bytes wherever, with the list of its crates, and a changelog."""
+"""The package as it is built for a release: the same bytes in any folder, the list of its crates, and a changelog."""
 import json
 import os
 import pathlib

@@ -56,7 +56,7 @@ def token(operator, *words):
     return value
 
 
-def test_tenants_and_tokens_from_nothing(operator, database, start):
+def test_tenants_and_tokens_are_created_from_nothing(operator, database, start):
     worker = start(Worker, database.url)
     names = ["O'Brien & Co", "support", '50% "off" \\ $(date)']
     out = operator.done("tenant", "add", *names, "--time-zone", "Asia/Tokyo")
@@ -301,7 +301,7 @@ def test_version_of_the_schema_is_reported(cluster):
     database.drop()
 
 
-def test_without_a_schema_the_hint_installs_it(cluster):
+def test_missing_schema_has_a_hint_that_installs_it(cluster):
     database = cluster.database(with_schema=False)
     operator = Operator(database)
     assert "Hint: callstats schema install" in operator.refused("tenant", "list")

@@ -1,4 +1,4 @@
-"""Where the web server starts the worker as www-data: what its file says of PostgreSQL and of the root token, typed as
+"""Where the web server starts the worker as www-data: what its file prints on PostgreSQL and the root token, typed as
 it stands, with Debian's own PostgreSQL."""
 import pytest
 

@@ -27,7 +27,7 @@ ELSEWHERE = {
     MULTIWATCH: "tests/deploy/test_service_files.py::test_multiwatch_restarts_the_worker_without_a_busy_loop",
     "sudo -u callstats_worker -g www-data DATABASE_URL='host=/var/run/postgresql dbname=calls' \\\n"
     "callstats --listen /run/callstats/callstats.sock --listen-mode 0660":
-        "tests/deploy/test_service_files.py::test_a_socket_of_its_own_has_the_printed_mode_and_group",
+        "tests/deploy/test_service_files.py::test_socket_of_its_own_has_the_printed_mode_and_group",
     "deploy/build-package": "tests/deploy/test_build.py::test_package_has_the_same_bytes_from_another_folder",
     "deploy/try": "tests/deploy/test_try.py::test_ctrl_c_leaves_nothing_behind",
     'curl -s -H "Authorization: Bearer demo-acme" '
@@ -44,7 +44,7 @@ ELSEWHERE = {
         "tests/database/test_more_machines.py::test_shards_answer_as_one_server",
 }
 
-LOADING = "tests/database/test_load_document.py::test_the_printed_commands_and_mappings_work"
+LOADING = "tests/database/test_load_document.py::test_printed_commands_and_mappings_work"
 ELSEWHERE |= {command: LOADING for block in blocks("docs/loading.md") for command in block.commands()
               if kind(command) == "command"}
 

@@ -235,7 +235,7 @@ def test_multiwatch_restarts_the_worker_without_a_busy_loop(machine):
     assert machine.path("/root/log").stat().st_size < 20_000
 
 
-def test_a_socket_of_its_own_has_the_printed_mode_and_group(machine):
+def test_socket_of_its_own_has_the_printed_mode_and_group(machine):
     blocks = section("docs/operations.md", "The socket is trusted")
     [line] = [command for block in blocks for command in block.commands() if "--listen-mode" in command]
     machine.run("install -d -o callstats_worker -g www-data -m 750 /run/callstats")

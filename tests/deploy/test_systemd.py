@@ -1,4 +1,4 @@
-"""The package under a real systemd: its socket outlives whatever happens to the worker."""
+"""The package under a real systemd: its socket outlives every failure of the worker."""
 import concurrent.futures
 import tempfile
 import threading

@@ -81,7 +81,7 @@ CURLRC = "include\nuser-agent = odd\n"
 
 
 @pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank"])
-def test_what_the_caller_has_set_changes_nothing(name, tmp_path):
+def test_settings_of_the_caller_change_nothing(name, tmp_path):
     variables, options = environment(tmp_path), {}
     if name == "proxy":
         nowhere = "http://127.0.0.1:9"
@@ -102,7 +102,7 @@ def test_what_the_caller_has_set_changes_nothing(name, tmp_path):
     assert done.returncode == 0 and "all answers were right" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_terminal_without_a_size_needs_no_key(tmp_path):
+def test_terminal_without_a_size_needs_no_key(tmp_path):
     """As `docker run -t` and expect have it: a pager would wait for one."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
@@ -126,7 +126,7 @@ def test_a_terminal_without_a_size_needs_no_key(tmp_path):
     ("x" * 80, "too long for a Unix socket in it. Give another one: TMPDIR=/tmp"),
     (None, "is not a folder that can be written. Give another one: TMPDIR=/tmp"),
 ], ids=["too long", "missing"])
-def test_an_unusable_temporary_folder_is_reported_at_once(folder, words, tmp_path):
+def test_unusable_temporary_folder_is_reported_at_once(folder, words, tmp_path):
     if folder:
         (tmp_path / folder).mkdir()
     variables = os.environ | {"TMPDIR": str(tmp_path / (folder or "missing"))}
@@ -134,7 +134,7 @@ def test_an_unusable_temporary_folder_is_reported_at_once(folder, words, tmp_pat
     assert done.returncode == 1 and words in done.stderr and done.stdout == ""
 
 
-def test_without_rust_the_package_of_the_distribution_is_named(tmp_path):
+def test_missing_rust_names_the_package_of_the_distribution(tmp_path):
     """By somebody who may not install it."""
     machine = Machine()
     try:

@@ -1,4 +1,4 @@
-"""The commit in `callstats --version`, wherever the sources come from."""
+"""The commit in `callstats --version`, for each source that a build can have."""
 import re
 import shutil
 import subprocess
@@ -53,7 +53,7 @@ def test_executable_names_its_commit():
     assert git(PROJECT, "cat-file", "-t", found) == "commit"
 
 
-def test_checkout_has_its_commit_and_tells_of_changes(checkout):
+def test_checkout_has_its_commit_and_marks_changes(checkout):
     head = git(checkout, "rev-parse", "HEAD")[:12]
     assert commit(checkout) == head
     (checkout / "README.md").write_text("not part of the executable\n")

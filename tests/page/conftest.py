@@ -1,4 +1,4 @@
-"""A browser for all tests, and a page of its own for each over a stub of the service with a year of calls."""
+"""A page for each test, over a stub of the service with a year of calls."""
 
 import base64
 import datetime
@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from tests.support.browser import Browser, Page
+from tests.support.browser import Page
 from tests.support.oracle import Call
 from tests.support.processes import PROJECT
 from tests.support.stats_stub import StatsStub, Sums, today
@@ -29,13 +29,6 @@ FOLDERS = [
 ]
 AGENTS = ["007", "<script>document.title='run'</script>", "نورا", "+49151", None]
 TOKEN, OTHER_TOKEN = "token-of-acme-1", "token-of-globex-1"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    browser = Browser()
-    yield browser
-    browser.stop()
 
 
 @pytest.fixture(scope="session")

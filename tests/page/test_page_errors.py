@@ -1,4 +1,4 @@
-"""Whatever goes wrong is described in words, and nothing incomplete is ever shown."""
+"""Each failure is described in words, and nothing incomplete is ever shown."""
 
 import datetime
 

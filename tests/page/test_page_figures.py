@@ -15,11 +15,6 @@ from .conftest import FOLDERS, TOKEN
 ACME = {"company": "acme", "organization": "support"}
 
 
-def in_chart(names):
-    """Folders as the chart has them: those with most calls by name, the others together."""
-    return names if len(names) <= 8 else [*names[:7], f"{len(names) - 7} other folders"]
-
-
 def assert_figures(page, calls, first, last, interval):
     assert page.value("calls") == len(calls)
     assert page.value("duration") == sum(call.duration_ms for call in calls)

@@ -147,7 +147,7 @@ def test_wrong_modes_and_groups_are_refused(folder, replay_worker):
     assert "not for host:port" in refused(replay_worker, "127.0.0.1:9000", "--listen-mode", "0660", code=2)
 
 
-def test_a_socket_of_an_ended_process_is_taken_over(folder, serve):
+def test_socket_of_an_ended_process_is_replaced(folder, serve):
     process = serve(folder / "s")
     process.stop(signal.SIGKILL)
     assert (folder / "s").exists()
@@ -155,14 +155,14 @@ def test_a_socket_of_an_ended_process_is_taken_over(folder, serve):
     assert fastcgi.ask(str(folder / "s"), "GET", DAY).body == BILLING
 
 
-def test_a_live_socket_is_refused_and_stays(folder, serve, replay_worker):
+def test_live_socket_is_refused_and_kept(folder, serve, replay_worker):
     serve(folder / "s")
     text = refused(replay_worker, folder / "s")
     assert "another process listens on it. Hint: stop that process, or use another path" in text
     assert fastcgi.ask(str(folder / "s"), "GET", DAY).body == BILLING
 
 
-def test_a_socket_whose_queue_is_full_is_live(folder, replay_worker):
+def test_socket_whose_queue_is_full_is_live(folder, replay_worker):
     with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as first, \
             socket.socket(socket.AF_UNIX) as second:
         hung.bind(str(folder / "s"))
@@ -176,7 +176,7 @@ def test_a_socket_whose_queue_is_full_is_live(folder, replay_worker):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "pipe", "link", "broken link", "datagram socket"])
-def test_what_is_not_its_socket_is_refused_and_stays(kind, folder, replay_worker):
+def test_other_file_in_its_place_is_refused_and_kept(kind, folder, replay_worker):
     path = folder / "s"
     datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     {
@@ -195,7 +195,7 @@ def test_what_is_not_its_socket_is_refused_and_stays(kind, folder, replay_worker
     datagrams.close()
 
 
-def test_a_missing_folder_and_a_used_port_have_a_hint(folder, serve, replay_worker):
+def test_missing_folder_and_a_used_port_have_a_hint(folder, serve, replay_worker):
     assert f"Hint: create the folder {folder / 'none'}" in refused(replay_worker, folder / "none" / "s")
     assert "Hint: let the worker's user write to the folder /run" in refused(replay_worker, "/run/callstats-test.sock")
     address = f"127.0.0.1:{free_port()}"
@@ -204,7 +204,7 @@ def test_a_missing_folder_and_a_used_port_have_a_hint(folder, serve, replay_work
     assert f"cannot listen on {address}" in text and "Hint: stop the process that listens there" in text
 
 
-def test_a_worker_that_ends_leaves_the_socket_of_its_successor(folder, serve):
+def test_worker_that_ends_keeps_the_socket_of_its_successor(folder, serve):
     first = serve(folder / "s")
     (folder / "s").unlink()
     serve(folder / "s")

@@ -1,4 +1,4 @@
-"""How it is started, what it reads from its environment, what it says in its log."""
+"""How it is started, what it reads from its environment, and what it logs."""
 import json
 import os
 import re

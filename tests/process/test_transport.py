@@ -1,4 +1,4 @@
-"""Faults of the transport: whatever arrives on the socket, the process and all other connections go on."""
+"""Faults of the transport: whatever arrives on the socket, the process and all other connections continue."""
 import contextlib
 import json
 import random
@@ -27,13 +27,13 @@ def worker(replay_database, start):
 
 @pytest.fixture
 def shared(replay_worker):
-    """For what leaves no trace: whoever uses it checks that the worker still answers."""
+    """For what leaves no trace: its user checks that the worker still answers."""
     yield replay_worker
     assert replay_worker.ask("GET", DAY).body == BILLING
 
 
 def faults(worker):
-    """What the log says beyond its lines for requests."""
+    """The lines of the log that are not for requests."""
     return [line for line in worker.text().splitlines() if " INFO " not in line]
 
 
@@ -219,7 +219,7 @@ def test_get_values_is_answered(shared):
 
 @pytest.mark.parametrize("sent_before", [b"", fastcgi.record(fastcgi.PARAMS, fastcgi.pairs({"REQUEST_METHOD": "GET"}))])
 def test_aborted_request_ends(sent_before, shared):
-    """FastCGI 1.0, section 5.4; the kept connection goes on."""
+    """FastCGI 1.0, section 5.4; the kept connection continues."""
     with fastcgi.Connection(shared.socket) as connection:
         connection.send(fastcgi.begin(keep=True) + sent_before + fastcgi.record(fastcgi.ABORT_REQUEST))
         out, _, app_status = connection.receive_streams()

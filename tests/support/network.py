@@ -1,4 +1,4 @@
-"""Hosts with a network of their own, that vanish without a word and come back. Needs root."""
+"""Hosts with a network of their own that vanish without closing a connection, and return. Needs root."""
 
 import contextlib
 import ctypes
@@ -70,7 +70,7 @@ class Network:
 
 
 class Host(Namespace):
-    """Reached by an address. The other side keeps the hardware address, so that nothing tells that the host is gone:
+    """Reached by an address. The other side keeps the hardware address, so that nothing reports that the host is gone:
     its packets are swallowed, as behind a router."""
 
     def __init__(self, clients, number):

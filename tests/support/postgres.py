@@ -34,7 +34,7 @@ def fetched(version):
 
 
 class Cluster:
-    """Listens on a Unix socket in its folder, and nowhere else unless told to."""
+    """Listens on a Unix socket in its folder, and nowhere else by default."""
 
     def __init__(self, settings=(), name="pg", port=5432, version=None):
         self.folder, self.port = Folder(name), port

@@ -18,7 +18,7 @@ GROUP = "nogroup" if os.getuid() == 0 else None
 
 
 def installed(executable):
-    """A copy where that user can get at it, whoever owns the folders above the project."""
+    """A copy that the unprivileged user can run, whatever the folders above the project allow."""
     folder = tempfile.mkdtemp(prefix="callstats-bin-")
     os.chmod(folder, 0o755)
     atexit.register(shutil.rmtree, folder)

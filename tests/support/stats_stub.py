@@ -146,7 +146,7 @@ class StatsStub:
             daemon_threads, request_queue_size = True, 64
 
             def handle_error(self, *_):
-                """The browser went away, which it may."""
+                """The browser has disconnected, which is no error."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"

@@ -20,14 +20,15 @@ DIFFERENCES = """
           from callstats.call_source group by 1, 2, 3, 4) both_sides
     group by 1, 2, 3, 4 having sum(calls) <> 0 or sum(duration_ms) <> 0"""
 
-# The same if months were detached, whose sums are kept only in the rollup.
+# The same if partitions were detached, whose sums are kept only in the rollup.
 DIFFERENCES_SINCE = f"""select * from ({DIFFERENCES}) differences
     where call_date >= coalesce((select calls_kept_since from callstats.rollup_state), '-infinity')"""
 
 TENANTS = """
     insert into callstats.company (id, short_name) values (1, 'acme');
     insert into callstats.organization (id, company_id, short_name) values (1, 1, 'a'), (2, 1, 'b');
-    insert into callstats.folder (id, organization_id, name) select n, 1 + n / 4, 'folder ' || n from generate_series(1, 7) n"""
+    insert into callstats.folder (id, organization_id, name)
+        select n, 1 + n / 4, 'folder ' || n from generate_series(1, 7) n"""
 
 
 def place(choice):
@@ -38,11 +39,12 @@ def place(choice):
 def row(choice, first_day="2026-03-01"):
     organization, folder = place(choice)
     agent = choice.choice(["null", "''", "'a'", "'b'", "'ä'"])
-    return f"({organization}, {folder}, {agent}, timestamp '{first_day} {choice.randrange(24):02}:00' + {choice.randrange(9)} * interval '1 day', {choice.randrange(10**6)})"
+    start = f"timestamp '{first_day} {choice.randrange(24):02}:00' + {choice.randrange(9)} * interval '1 day'"
+    return f"({organization}, {folder}, {agent}, {start}, {choice.randrange(10**6)})"
 
 
 def statement(choice, first_day, table, upserted):
-    """Any statement that a writer may come up with, over `table`; an upsert needs one with a unique id."""
+    """A random statement of a writer, over `table`; an upsert needs one with a unique id."""
     some = f"id % {choice.randint(2, 50)} = 0 and folder_id = {choice.randint(1, 7)}"
     organization, folder = place(choice)
     return choice.choices([
@@ -55,32 +57,34 @@ def statement(choice, first_day, table, upserted):
         lambda: f"delete from {table} where {some}",
         lambda: f"insert into {upserted} (id, organization_id, folder_id, started_at, duration_ms) "
                 f"select id, organization_id, folder_id, started_at, duration_ms from {upserted} where {some}"
-                " limit 20 on conflict (organization_id, id) do update set duration_ms = excluded.duration_ms + 1, agent_id = 'upsert'",
+                " limit 20 on conflict (organization_id, id)"
+                " do update set duration_ms = excluded.duration_ms + 1, agent_id = 'upsert'",
         lambda: "truncate callstats.call",
-        lambda: f"truncate {table}",  # may be a single month
+        lambda: f"truncate {table}",  # may be a single partition
     ], weights=[40, 10, 10, 10, 10, 15, 10, 1, 2])[0]()
 
 
-def in_months(database):
-    """Makes months. What Torture has to know of them: the tables, and that calls come in around the end of one."""
+def in_partitions(database):
+    """Partitions the calls. Returns what Torture has to know: the tables, and days around the end of one."""
     database.script(PROJECT / "deploy" / "partitions.sql")
-    database.query("truncate callstats.call; select callstats.make_months(4)")
+    database.query("truncate callstats.call; select callstats.create_month_partitions(4)")
     months = database.query("select name::text, ends from callstats.month_partitions() order by ends desc limit 3")
     return {"tables": ["callstats.call", months[1][0], months[2][0]], "first_day": months[2][1] - datetime.timedelta(4),
             "detached_before": months[2][1]}
 
 
 class Torture:
-    """Of callstats.call, or of that and of its months: whatever tables are named."""
+    """Of callstats.call, or of that and of its partitions: as `tables` names them."""
 
     def __init__(self, database, seed, writers=8, readers=2, first_day="2026-03-01", tables=("callstats.call",),
                  detached_before=None):
         self.first_day, self.tables, self.detached_before = first_day, tables, detached_before
         self.database, self.counts = database, collections.Counter()
         self.problems, self.over = [], threading.Event()
-        self.threads = [threading.Thread(target=self.guarded, args=(work, random.Random(seed + number))) for number, work in
-                        enumerate([self.write] * writers + [self.read] * readers + [self.compact] * 2 + [self.kill]
-                                  + [self.detach] * (detached_before is not None))]
+        jobs = [self.write] * writers + [self.read] * readers + [self.compact] * 2 + [self.kill]
+        jobs += [self.detach] * (detached_before is not None)
+        self.threads = [threading.Thread(target=self.guarded, args=(job, random.Random(seed + number)))
+                        for number, job in enumerate(jobs)]
 
     def run(self, seconds):
         self.detached_at = time.monotonic() + seconds * 0.7
@@ -97,8 +101,8 @@ class Torture:
                 with contextlib.closing(self.database.cluster.connect(self.database.name)) as connection:
                     work(connection, choice)
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                # Killed, which is what this is about. Writers also wait for each other in circles over rows of calls, as
-                # they would without a rollup; never over it.
+                # Killed, as intended. Writers also deadlock over rows of calls, as they would without a rollup; never
+                # over the rollup.
                 if "deadlock" not in str(error):
                     self.counts["killed"] += 1
                 elif "call_daily" in str(error):
@@ -155,7 +159,7 @@ class Torture:
         elif not self.over.wait(max(self.detached_at - time.monotonic(), 0)):
             connection.autocommit = False
             with connection.cursor() as cursor:
-                cursor.execute("select callstats.detach_before(%s)", [self.detached_before])
+                cursor.execute("select callstats.detach_partitions_before(%s)", [self.detached_before])
                 cursor.execute(f"""create table if not exists public.detached as
                     select organization_id, call_date, folder_id, agent_id, count(*) as calls,
                            sum(duration_ms) as duration_ms

@@ -32,7 +32,7 @@ class WebServer:
         self.relay_port = None
 
     def prepare(self):
-        """Whatever an operator does before the web server is started."""
+        """All that an operator does before the web server is started."""
 
     def start(self):
         """Starts it, or reloads its configuration."""
@@ -94,7 +94,7 @@ class WebServer:
             return answer
 
     def logs(self):
-        """All that the web server has logged, wherever."""
+        """All that the web server has logged, in all of its files."""
         files = sorted(self.machine.path(f"/var/log/{self.logs_folder}").rglob("*"))
         return "\n".join(path.read_text(errors="replace") for path in files if path.is_file())
 

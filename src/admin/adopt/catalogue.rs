@@ -1,9 +1,10 @@
-//! What the database knows of a mapping: the types of its expressions and the columns that they read. Touches the
-//! database; nothing of it remains, because the caller rolls back to a savepoint.
+//! What the database knows of a mapping: the types of its expressions, the columns that they read, and what of other
+//! roles could run code then. Touches the database; nothing of it remains, because the caller rolls back to a
+//! savepoint.
 
 use crate::admin::adopt::mapping::Mapping;
+use crate::admin::adopt::sql;
 use crate::admin::adopt::types::{Column, Resolved, resolve};
-use crate::admin::adopt::{reader, sql};
 use crate::admin::error::Error;
 use crate::database::describe;
 use postgres::Transaction;
@@ -16,6 +17,37 @@ const COLUMNS: &str = "
     left join pg_catalog.pg_collation c on c.oid = a.attcollation
     left join pg_catalog.pg_namespace n on n.oid = c.collnamespace
     where a.attrelid = 'pg_temp.callstats_probe'::regclass and a.attnum > 0";
+
+/// What can run code when pg_temp.callstats_probe is read: what the relations and expressions refer to, and what
+/// belongs to the relations; of those the ones whose owner cannot act as this role or as the owner of the database.
+const STRANGERS: &str = "
+    with recursive reached (class, object) as (
+        select 'pg_class'::regclass::oid, 'pg_temp.callstats_probe'::regclass::oid
+        union
+        select next.* from reached r cross join lateral (
+            select d.refclassid, d.refobjid from pg_depend d where d.classid = r.class and d.objid = r.object
+            union all
+            select d.classid, d.objid from pg_depend d
+            where d.refclassid = r.class and d.refobjid = r.object and d.deptype in ('a', 'i')
+              and d.classid in ('pg_class'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass,
+                                'pg_attrdef'::regclass, 'pg_constraint'::regclass)
+              and not exists (select from pg_constraint c
+                              where d.classid = 'pg_constraint'::regclass and c.oid = d.objid and c.contype = 'f')) next
+    ), owned (class, object, owner) as (
+        select class, object, coalesce(c.relowner, p.proowner, t.typowner, n.nspowner, o.oprowner)
+        from reached
+        left join pg_class c on class = 'pg_class'::regclass and c.oid = object
+        left join pg_proc p on class = 'pg_proc'::regclass and p.oid = object
+        left join pg_type t on class = 'pg_type'::regclass and t.oid = object
+        left join pg_namespace n on class = 'pg_namespace'::regclass and n.oid = object
+        left join pg_operator o on class = 'pg_operator'::regclass and o.oid = object
+    )
+    select distinct pg_describe_object(class, object, 0) || ' of ' || quote_ident(pg_get_userbyid(owner))
+    from owned
+    where owner is not null and pg_get_userbyid(owner) <> 'pg_database_owner'
+      and not pg_has_role(owner, current_user, 'member')
+      and not pg_has_role(owner, (select datdba from pg_database where datname = current_database()), 'member')
+    order by 1";
 
 /// The tables and columns that the worker has to read, as statements of GRANT and REVOKE without their verb.
 const PRIVILEGES: &str = "
@@ -100,7 +132,7 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
             is_granted: row.try_get(4).map_err(failed)?,
         });
     }
-    let strangers = reader::strangers(&mut savepoint)?;
+    let strangers = strangers(&mut savepoint)?;
     savepoint.rollback().map_err(failed)?;
     Ok(Found { source: resolve(mapping, &columns)?, used, strangers })
 }
@@ -122,6 +154,12 @@ fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option
         )
         .map_err(failed)?;
     row.map(|row| row.try_get(0).map_err(failed)).transpose()
+}
+
+/// What of others could run code when pg_temp.callstats_probe is read.
+pub fn strangers(transaction: &mut Transaction<'_>) -> Result<Vec<String>, Error> {
+    let rows = transaction.query(STRANGERS, &[]).map_err(failed)?;
+    rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
 }
 
 /// An error of the database in the middle of a command.

@@ -3,6 +3,7 @@
 
 use crate::admin::error::Error;
 use crate::cli::MAPPING_KEYS as KEYS;
+use crate::config::nearest;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -142,23 +143,8 @@ fn known(key: &str) -> Result<(), Error> {
     if KEYS.iter().any(|(name, _)| *name == key) {
         return Ok(());
     }
-    let nearest = KEYS.iter().map(|(name, _)| *name).min_by_key(|name| distance(name, key)).unwrap_or_default();
+    let nearest = nearest(key, KEYS.iter().map(|(name, _)| *name));
     Err(Error::new(format!("{key:?} is not a key of a mapping"), format!("{nearest}?")))
-}
-
-/// How many characters differ (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, second) in other.bytes().enumerate() {
-            let above = row[column + 1];
-            row[column + 1] = (above + 1).min(row[column] + 1).min(diagonal + usize::from(byte != second));
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// In the presets of Asterisk, DIALLER and ANSWERER are the peers of the two channels: the part between the

@@ -2,7 +2,7 @@
 //! reads, and that of `callstats adopt` is often a superuser. Therefore it reads as callstats_worker, in a function
 //! that cannot change its role back, and undoes whatever that did to the session. Touches the database.
 
-use crate::admin::adopt::catalogue::failed;
+use crate::admin::adopt::catalogue::{failed, strangers};
 use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::sql;
 use crate::admin::error::Error;
@@ -44,37 +44,6 @@ const GIVE: &str = "
         alter function pg_temp.callstats_run(text) owner to callstats_worker;
     end
     $$";
-
-/// What can run code when pg_temp.callstats_probe is read: what the relations and expressions refer to, and what
-/// belongs to the relations; of those the ones whose owner cannot act as this role or as the owner of the database.
-const STRANGERS: &str = "
-    with recursive reached (class, object) as (
-        select 'pg_class'::regclass::oid, 'pg_temp.callstats_probe'::regclass::oid
-        union
-        select next.* from reached r cross join lateral (
-            select d.refclassid, d.refobjid from pg_depend d where d.classid = r.class and d.objid = r.object
-            union all
-            select d.classid, d.objid from pg_depend d
-            where d.refclassid = r.class and d.refobjid = r.object and d.deptype in ('a', 'i')
-              and d.classid in ('pg_class'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass,
-                                'pg_attrdef'::regclass, 'pg_constraint'::regclass)
-              and not exists (select from pg_constraint c
-                              where d.classid = 'pg_constraint'::regclass and c.oid = d.objid and c.contype = 'f')) next
-    ), owned (class, object, owner) as (
-        select class, object, coalesce(c.relowner, p.proowner, t.typowner, n.nspowner, o.oprowner)
-        from reached
-        left join pg_class c on class = 'pg_class'::regclass and c.oid = object
-        left join pg_proc p on class = 'pg_proc'::regclass and p.oid = object
-        left join pg_type t on class = 'pg_type'::regclass and t.oid = object
-        left join pg_namespace n on class = 'pg_namespace'::regclass and n.oid = object
-        left join pg_operator o on class = 'pg_operator'::regclass and o.oid = object
-    )
-    select distinct pg_describe_object(class, object, 0) || ' of ' || quote_ident(pg_get_userbyid(owner))
-    from owned
-    where owner is not null and pg_get_userbyid(owner) <> 'pg_database_owner'
-      and not pg_has_role(owner, current_user, 'member')
-      and not pg_has_role(owner, (select datdba from pg_database where datname = current_database()), 'member')
-    order by 1";
 
 /// A savepoint in which statements that read the site's tables run; rolled back at its end.
 pub struct Reader<'a> {
@@ -150,12 +119,6 @@ impl<'a> Reader<'a> {
     pub fn finish(self) -> Result<(), Error> {
         self.savepoint.rollback().map_err(failed)
     }
-}
-
-/// What of others could run code when pg_temp.callstats_probe is read.
-pub fn strangers(transaction: &mut Transaction<'_>) -> Result<Vec<String>, Error> {
-    let rows = transaction.query(STRANGERS, &[]).map_err(failed)?;
-    rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
 }
 
 /// A number of a row.

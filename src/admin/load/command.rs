@@ -1,12 +1,14 @@
-//! The command: each file by itself, and what became of it. Touches the files, the database, the terminal and signals.
+//! The flow of `callstats load`: one file after another, each in a transaction of its own. Touches the files, the
+//! database, the terminal and signals.
 
 use crate::admin::error::Error;
-use crate::admin::load::batch::{self, Ending, Message, Opening};
+use crate::admin::load::batch::{Ending, Message, Opening};
 use crate::admin::load::input::Input;
 use crate::admin::load::loaded::{self, Known};
 use crate::admin::load::mapping::Mapping;
 use crate::admin::load::problem::Problems;
 use crate::admin::load::progress::Progress;
+use crate::admin::load::reading;
 use crate::admin::load::resolve::Resolver;
 use crate::admin::load::spec::{Setting, Spec, preset_text};
 use crate::admin::load::store::{Existing, Store};
@@ -65,7 +67,7 @@ pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'
                 }
                 error.message.push_str(nothing);
                 results.push(Outcome::Failed { file: name, error: error.message.clone(), hint: error.hint.clone() });
-                // All but the last are told here, and that by whoever called.
+                // All but the last error are reported here, and the last one by the caller.
                 if let Some(earlier) = failed.replace(error) {
                     out.note(&format!("callstats: {earlier}"));
                 }
@@ -131,7 +133,7 @@ fn load_in_transaction(
     let (sender, messages) = sync_channel(AHEAD);
     let (own_mapping, complete, counter) = (mapping.clone(), known.complete, progress.counter());
     // Not joined: on an interrupt it may be waiting for a pipe.
-    std::thread::spawn(move || batch::read(&input, own_mapping, complete, counter, sender));
+    std::thread::spawn(move || reading::read(&input, own_mapping, complete, counter, sender));
     let opening = match next(&messages, progress)? {
         Message::Opening(opening) => opening,
         Message::Failed(error) => return Err(error),
@@ -287,7 +289,8 @@ const NOTHING: u8 = 0;
 const WORKING: u8 = 1;
 const COMMITTING: u8 = 2;
 
-/// On a signal, says what became of the file, and ends as the signal does. The server takes back what was not committed.
+/// On a signal, reports what became of the file, and ends as the signal does. The server rolls back what was not
+/// committed.
 fn tell_when_interrupted(state: &Arc<AtomicU8>) {
     let state = Arc::clone(state);
     // Without it, the process ends all the same.

@@ -1,4 +1,4 @@
-//! Conditions such as `disposition=ANSWERED`: which records count, and which say something of a field. Pure.
+//! Conditions such as `disposition=ANSWERED`: which records count, and which are preferred for a field. Pure.
 
 use crate::admin::load::duration::{Point, decimal};
 use crate::admin::load::value::{Columns, Template, Values};

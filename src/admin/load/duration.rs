@@ -4,12 +4,12 @@
 const SCALE: u32 = 9;
 const ONE: i128 = 10_i128.pow(SCALE);
 
-/// What parts the digits of a number.
+/// The decimal separator of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     Dot,
     Comma,
-    /// A comma too, where nothing else says that it groups thousands.
+    /// A comma if the number has one, else a point.
     Either,
 }
 

@@ -1,8 +1,9 @@
 //! Files that were loaded before, by what was read of them. Touches the database.
 
 use crate::admin::error::Error;
-use crate::admin::load::input::{Fingerprint, Input, known_beginning};
+use crate::admin::load::input::Input;
 use crate::admin::load::mapping::Mapping;
+use crate::admin::load::text::{Fingerprint, known_beginning};
 use postgres::Transaction;
 use std::sync::Arc;
 

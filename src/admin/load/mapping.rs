@@ -1,16 +1,16 @@
 //! A mapping that is complete: how a file is read, and how its records become calls. Pure.
 
+mod build;
+
 use crate::admin::error::Error;
 use crate::admin::load::condition::Condition;
-use crate::admin::load::duration::{Point, UNITS, Unit};
+use crate::admin::load::duration::{Point, Unit};
+use crate::admin::load::field::Alternatives;
 use crate::admin::load::problem::Problem;
-use crate::admin::load::spec::{FieldSpec, OneOrMore, Spec};
-use crate::admin::load::time::{Pattern, Style};
-use crate::admin::load::value::{Alternatives, Columns, Extract, Source, Template, Values};
+use crate::admin::load::time::Style;
+use crate::admin::load::value::{Columns, Values};
 use crate::admin::name;
 use encoding_rs::Encoding;
-use regex::Regex;
-use toml::Value;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -59,7 +59,7 @@ pub struct MomentWay {
     pub style: Style,
     /// Of moments without an offset; none: the organization's.
     pub zone: Option<String>,
-    /// Durations that are added, or taken away.
+    /// Durations that are added or subtracted.
     pub shifts: Vec<(Sign, Alternatives<Unit>)>,
 }
 
@@ -124,67 +124,6 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    pub fn new(spec: &Spec, has_call: bool) -> Result<Self, Error> {
-        let mut columns = Columns::default();
-        let call = field("call", spec.call.as_ref(), &mut columns)?;
-        let company = field("company", spec.company.as_ref(), &mut columns)?;
-        let organization = field("organization", spec.organization.as_ref(), &mut columns)?;
-        let [folder_spec, agent_spec, start_spec, duration_spec] =
-            [("folder", &spec.folder), ("agent", &spec.agent), ("start", &spec.start), ("duration", &spec.duration)]
-                .map(|(name, value)| {
-                    value.as_ref().map_or_else(|| Ok(FieldSpec::default()), |value| FieldSpec::read(name, value))
-                });
-        let (folder_spec, agent_spec, start_spec, duration_spec) =
-            (folder_spec?, agent_spec?, start_spec?, duration_spec?);
-        let folder = texts("folder", &folder_spec, &mut columns)?;
-        let agent = texts("agent", &agent_spec, &mut columns)?;
-        let start = moments("start", &start_spec, &mut columns)?;
-        let duration = match &duration_spec.end {
-            Some(end) => {
-                DurationField::End(moments("duration's end", &FieldSpec::read("duration's end", end)?, &mut columns)?)
-            }
-            None => DurationField::Number(durations_of("duration", &duration_spec, &mut columns)?),
-        };
-        let ends = [Take::First, Take::Last, Take::Longest];
-        let starts = [Take::Earliest, Take::Latest, Take::First, Take::Last, Take::Longest];
-        let durations = [Take::Longest, Take::Sum, Take::First, Take::Last, Take::Span];
-        let takes = Takes {
-            folder: take("folder", &folder_spec, Take::First, &ends, &mut columns)?,
-            agent: take("agent", &agent_spec, Take::Longest, &ends, &mut columns)?,
-            start: take("start", &start_spec, Take::Earliest, &starts, &mut columns)?,
-            duration: take("duration", &duration_spec, Take::Longest, &durations, &mut columns)?,
-        };
-        let mut defined = Vec::new();
-        for (name, value) in &spec.define {
-            let label = format!("definition of {name}");
-            let text = field(&label, Some(value), &mut columns)?;
-            defined.push((columns.place(name), required(&label, text)?));
-        }
-        let filter = conditions("filter", &spec.filter, &mut columns)?;
-        Ok(Self {
-            file: file(spec)?,
-            call,
-            company: required("company", company)?,
-            organization: required("organization", organization)?,
-            folder,
-            agent,
-            start,
-            duration,
-            defined,
-            filter,
-            folds: spec.fold.unwrap_or(has_call),
-            takes,
-            point: match spec.decimal.as_deref() {
-                None => None,
-                Some(".") => Some(Point::Dot),
-                Some(",") => Some(Point::Comma),
-                Some("either") => Some(Point::Either),
-                Some(_) => return Err(wrong("decimal", "is neither a point, nor a comma, nor either")),
-            },
-            columns,
-        })
-    }
-
     /// Sets the texts that have names of their own.
     pub fn define(&self, values: &mut Values) -> Result<(), Problem> {
         for (place, text) in &self.defined {
@@ -239,229 +178,15 @@ impl Mapping {
     }
 }
 
-fn field(name: &str, value: Option<&Value>, columns: &mut Columns) -> Result<Option<Alternatives<()>>, Error> {
-    let Some(value) = value else { return Ok(None) };
-    let spec = FieldSpec::read(name, value)?;
-    if spec.take.is_some() || !spec.prefer.is_empty() {
-        return Err(wrong(name, "has take or prefer, which are for folder, agent, start and duration"));
-    }
-    texts(name, &spec, columns).map(Some)
-}
-
-fn required<T>(name: &str, field: Option<T>) -> Result<T, Error> {
-    field.ok_or_else(|| wrong(name, "is missing"))
-}
-
-fn wrong(field: &str, what: &str) -> Error {
-    Error::new(format!("the mapping's {field} {what}"), "docs/loading.md has all keys")
-}
-
-/// The ways to make a field, each with what `way` reads of it.
-fn alternatives<T>(
-    name: &str,
-    spec: &FieldSpec,
-    columns: &mut Columns,
-    way: impl Fn(&FieldSpec, &mut Columns) -> Result<T, Error>,
-) -> Result<Alternatives<T>, Error> {
-    let list: Result<Vec<(Extract, T)>, Error> = spec
-        .alternatives(name)?
-        .iter()
-        .map(|inner| Ok((extract(name, inner, columns)?, way(inner, columns)?)))
-        .collect();
-    Ok(Alternatives { list: list?, default: spec.default.clone(), is_optional: spec.optional })
-}
-
-fn texts(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<()>, Error> {
-    if name == "agent" && spec.column.is_none() && spec.value.is_none() && spec.first.is_none() {
-        return Ok(Alternatives { list: Vec::new(), default: None, is_optional: true });
-    }
-    alternatives(name, spec, columns, |inner, _| {
-        if inner.pattern.is_some()
-            || inner.unit.is_some()
-            || inner.zone.is_some()
-            || inner.end.is_some()
-            || inner.plus.is_some()
-            || inner.minus.is_some()
-        {
-            return Err(wrong(name, "has a key that is for times: pattern, unit, zone, end, plus or minus"));
-        }
-        Ok(())
-    })
-}
-
-fn durations_of(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<Unit>, Error> {
-    alternatives(name, spec, columns, |inner, _| {
-        if inner.pattern.is_some() || inner.zone.is_some() || inner.plus.is_some() || inner.minus.is_some() {
-            return Err(wrong(name, "has a key that is for a start: pattern, zone, plus or minus"));
-        }
-        let unit = inner.unit.as_deref().unwrap_or("s");
-        Unit::of(unit).ok_or_else(|| no_unit(name, unit))
-    })
-}
-
-fn moments(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<MomentWay>, Error> {
-    alternatives(name, spec, columns, |inner, columns| {
-        let unit = match inner.unit.as_deref() {
-            None => None,
-            Some(unit) => match Unit::of(unit) {
-                Some(Unit::Clock | Unit::Minutes | Unit::Hours) | None => return Err(no_unit(name, unit)),
-                unit => unit,
-            },
-        };
-        let patterns = inner.pattern.as_ref().map(OneOrMore::list).unwrap_or_default();
-        let patterns: Result<Vec<Pattern>, String> = patterns.into_iter().map(Pattern::new).collect();
-        let patterns = patterns.map_err(|error| wrong(name, &format!("is wrong: {error}")))?;
-        let mut shifts = Vec::new();
-        for (sign, key, value) in [(Sign::Plus, "plus", &inner.plus), (Sign::Minus, "minus", &inner.minus)] {
-            if let Some(value) = value {
-                let key = format!("{name}'s {key}");
-                shifts.push((sign, durations_of(&key, &FieldSpec::read(&key, value)?, columns)?));
-            }
-        }
-        Ok(MomentWay { style: Style { patterns, unit }, zone: inner.zone.clone(), shifts })
-    })
-}
-
-/// The text of a field.
-fn extract(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Extract, Error> {
-    let source = match (&spec.column, &spec.value) {
-        (Some(_), Some(_)) => return Err(wrong(name, "has both column and value")),
-        (Some(column), None) => {
-            let places: Vec<usize> = column.list().into_iter().map(|name| columns.place(name)).collect();
-            if places.is_empty() {
-                return Err(wrong(name, "names no column"));
-            }
-            Source::Columns(places)
-        }
-        (None, Some(value)) => Source::Template(
-            Template::parse(value, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")))?,
-        ),
-        (None, None) => return Err(wrong(name, "has neither column nor value")),
-    };
-    let pattern = match (&spec.pattern_of_text, &spec.replace) {
-        (None, Some(_)) => return Err(wrong(name, "has replace, but no match")),
-        (None, None) => None,
-        (Some(regex), replacement) => {
-            let regex = Regex::new(regex)
-                .map_err(|error| wrong(name, &format!("has a match that is no regular expression: {error}")))?;
-            Some((regex, replacement.clone()))
-        }
-    };
-    Ok(Extract {
-        pattern,
-        translations: spec.map.clone(),
-        trim: spec.trim,
-        conditions: conditions(name, &spec.conditions, columns)?,
-        source,
-    })
-}
-
-fn conditions(name: &str, texts: &[String], columns: &mut Columns) -> Result<Vec<Condition>, Error> {
-    let parse =
-        |text: &String| Condition::parse(text, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")));
-    texts.iter().map(parse).collect()
-}
-
-fn no_unit(name: &str, unit: &str) -> Error {
-    let known: Vec<&str> = UNITS.iter().map(|(known, _)| *known).collect();
-    wrong(
-        name,
-        &format!("cannot have the unit {unit:?}: durations have {}, and moments s, ms, us, ns, days", known.join(", ")),
-    )
-}
-
-fn take(
-    name: &str,
-    spec: &FieldSpec,
-    default: Take,
-    allowed: &[Take],
-    columns: &mut Columns,
-) -> Result<TakeField, Error> {
-    let prefer = conditions(name, &spec.prefer, columns)?;
-    let take = spec.take.as_deref().map_or(Ok(default), |text| take_of(name, text, allowed))?;
-    if !prefer.is_empty() && matches!(take, Take::Sum | Take::Span) {
-        return Err(wrong(name, "prefers records, but takes all"));
-    }
-    Ok(TakeField { take, prefer })
-}
-
-fn take_of(name: &str, text: &str, allowed: &[Take]) -> Result<Take, Error> {
-    const NAMES: [(&str, Take); 7] = [
-        ("first", Take::First),
-        ("last", Take::Last),
-        ("longest", Take::Longest),
-        ("earliest", Take::Earliest),
-        ("latest", Take::Latest),
-        ("sum", Take::Sum),
-        ("span", Take::Span),
-    ];
-    NAMES.iter().find(|(known, take)| *known == text && allowed.contains(take)).map(|(_, take)| *take).ok_or_else(
-        || {
-            let names: Vec<&str> =
-                NAMES.iter().filter(|(_, take)| allowed.contains(take)).map(|(known, _)| *known).collect();
-            wrong(name, &format!("cannot take {text:?}, but {}", names.join(", ")))
-        },
-    )
-}
-
-fn file(spec: &Spec) -> Result<FileShape, Error> {
-    let format = match spec.format.as_deref() {
-        None => None,
-        Some("csv") => Some(Format::Csv),
-        Some("json" | "jsonl") => Some(Format::Json),
-        Some("xml") => Some(Format::Xml),
-        Some(other) => return Err(wrong("format", &format!("cannot be {other:?}: use csv, json or xml"))),
-    };
-    let encoding = match spec.encoding.as_deref() {
-        None => None,
-        Some(label) => {
-            let found = Encoding::for_label_no_replacement(label.as_bytes());
-            Some(found.ok_or_else(|| {
-                wrong("encoding", &format!("{label:?} is not known: such as utf-8, utf-16le, windows-1252, shift_jis"))
-            })?)
-        }
-    };
-    Ok(FileShape {
-        format,
-        encoding,
-        delimiter: byte("delimiter", spec.delimiter.as_deref())?,
-        quote: match spec.quote.as_deref() {
-            Some("") => None,
-            other => Some(byte("quote", other)?.unwrap_or(b'"')),
-        },
-        escape: byte("escape", spec.escape.as_deref())?,
-        comment: byte("comment", spec.comment.as_deref())?,
-        has_header: spec.header.unwrap_or(spec.columns.is_empty()),
-        columns: spec.columns.clone(),
-        is_uneven: spec.uneven,
-        skip_lines: spec.skip_lines,
-        records: spec.records.iter().flat_map(|path| path.split(['.', '/'])).map(str::to_owned).collect(),
-    })
-}
-
-fn byte(name: &str, text: Option<&str>) -> Result<Option<u8>, Error> {
-    match text {
-        None => Ok(None),
-        Some("\\t" | "tab") => Ok(Some(b'\t')),
-        Some(text) => match text.as_bytes() {
-            [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(Some(*byte)),
-            _ => Err(wrong(name, "is not one ASCII character")),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn mapping(text: &str) -> Result<Mapping, Error> {
-        let (spec, has_call) = Spec::read(None, Some(text), &[])?;
-        Mapping::new(&spec, has_call)
-    }
+    use crate::admin::load::spec::Spec;
 
     #[test]
     fn the_plain_mapping_takes_a_file_without_agent_and_call() {
-        let plain = mapping("").unwrap();
+        let (spec, has_call) = Spec::read(None, Some(""), &[]).unwrap();
+        let plain = Mapping::new(&spec, has_call).unwrap();
         let names = plain.columns.names().to_vec();
         let there = |absent: &[&str]| names.iter().map(|name| !absent.contains(&name.as_str())).collect::<Vec<_>>();
         let adapted = plain.clone().for_header(&there(&["agent", "call", "duration"]), &names).unwrap();
@@ -471,38 +196,5 @@ mod tests {
             error.message.contains("no column \"folder\", \"seconds\" or \"duration\"; the columns are \"x\""),
             "{error}"
         );
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (text, words) in [
-            ("format = 'pdf'", "format"),
-            ("encoding = 'x'", "encoding"),
-            ("delimiter = ';;'", "delimiter"),
-            ("decimal = ';'", "decimal"),
-            ("filter = ['x']", "condition"),
-            ("start = { column = 'a', pattern = 'HH24' }", "no day"),
-            ("folder = { first = [{ column = 'a', take = 'last' }] }", "inside of first"),
-            ("duration = { column = 'a', take = 'sum', prefer = ['a=b'] }", "takes all"),
-            ("start = { column = 'a', unit = 'hms' }", "unit"),
-            ("duration = { column = 'a', unit = 'x' }", "unit"),
-            ("folder = { column = 'a', value = 'b' }", "both column and value"),
-            ("folder = { trim = true }", "neither column nor value"),
-            ("folder = { column = 'a', match = '(' }", "regular expression"),
-            ("folder = { column = 'a', replace = 'x' }", "no match"),
-            ("folder = { column = 'a', take = 'sum' }", "cannot take \"sum\", but first, last, longest"),
-            ("company = { column = 'a', take = 'first' }", "for folder, agent, start and duration"),
-            ("company = { column = 'a', unit = 's' }", "for times"),
-            ("folder = { value = '{a' }", "brace"),
-        ] {
-            let error = mapping(text).map(|_| ()).unwrap_err();
-            assert!(error.message.contains(words), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn calls_fold_if_the_mapping_names_them() {
-        assert!(mapping("call = 'id'").unwrap().folds && !mapping("call = 'id'\nfold = false").unwrap().folds);
-        assert!(!mapping("").unwrap().folds);
     }
 }

@@ -1,18 +1,21 @@
 //! `callstats load`: files of records become calls.
 //!
-//! Data flows one way: [`input`] reads a file as text, [`records`] finds the values of each record in it, [`row`] makes
-//! of them what a call has, by a [`mapping`], [`batch`] puts these together, [`resolve`] looks up names and time zones in
-//! the database, and [`store`] writes the calls, in one transaction for each file. [`command`] holds the ends together.
+//! Data flows one way: [`input`] opens a file and [`text`] decodes it, [`records`] finds the values of each record,
+//! [`row`] makes of them what a call has, by the [`field`]s of a [`mapping`], and [`reading`] puts rows into a
+//! [`batch`]. [`resolve`] looks up names and time zones in the database, and [`store`] writes the calls, in one
+//! transaction for each file. [`command`] connects these steps.
 
 mod batch;
 mod command;
 mod condition;
 mod duration;
+mod field;
 mod input;
 mod loaded;
 mod mapping;
 mod problem;
 mod progress;
+mod reading;
 mod records;
 mod resolve;
 mod row;
@@ -20,6 +23,7 @@ mod spec;
 mod statistics;
 mod store;
 mod summary;
+mod text;
 mod time;
 mod value;
 mod zone;

@@ -106,14 +106,14 @@ impl Resolver {
                     &place.labels[0],
                     &place.company,
                     "there is no such company",
-                    "callstats tenant list shows those that exist, callstats tenant add makes one",
+                    "callstats tenant list shows those that exist, callstats tenant add creates one",
                 ))
             } else if organization_id.is_none() {
                 Some(Problem::of_value(
                     &place.labels[1],
                     &place.organization,
                     format!("there is no such organization in company {}", place.company),
-                    "callstats tenant list shows those that exist, callstats tenant add makes one",
+                    "callstats tenant list shows those that exist, callstats tenant add creates one",
                 ))
             } else {
                 None

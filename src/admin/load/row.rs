@@ -1,10 +1,11 @@
 //! From the values of a record to what a call has. Pure.
 
 use crate::admin::load::duration::{Point, Refusal, Unit};
+use crate::admin::load::field::Alternatives;
 use crate::admin::load::mapping::{DurationField, Mapping, MomentWay, Sign};
 use crate::admin::load::problem::Problem;
 use crate::admin::load::time::Moment;
-use crate::admin::load::value::{Alternatives, Columns, Values};
+use crate::admin::load::value::{Columns, Values};
 use crate::admin::name;
 use std::borrow::Cow;
 
@@ -24,7 +25,7 @@ pub enum Length<'a> {
     Until(At<'a>),
 }
 
-/// What a record says of a call. Where records of a call are folded, it may say nothing of some fields.
+/// The values of a record. If the records of a call are folded, some of them may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row<'a> {
     /// Empty: the record is a call of its own.
@@ -254,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_start_is_moved_and_has_a_zone() {
-        let map = "start = { column = 'd', pattern = 'DD.MM.YYYY', zone = 'Europe/Berlin', plus = { column = 't', unit = 'days' } }";
+        let map = "start = { column = 'd', pattern = 'DD.MM.YYYY', zone = 'Europe/Berlin', \
+                   plus = { column = 't', unit = 'days' } }";
         let record = [("folder", "S"), ("d", "03.03.2026"), ("t", "0.5"), ("seconds", "1")];
         let read = reading(map, &record).unwrap().unwrap();
         assert!(read.contains("2026-03-03T12:00:00") && read.contains("Europe/Berlin"), "{read}");

@@ -4,7 +4,7 @@ use crate::admin::error::Error;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-/// What holds where nothing else is said.
+/// The defaults of every mapping.
 const PLAIN: &str = include_str!("presets/plain.toml");
 
 const PRESETS: [(&str, &str); 10] = [
@@ -111,7 +111,7 @@ impl FieldSpec {
         Ok(Self { column: Some(column), ..Self::default() })
     }
 
-    /// The ways to make the field, in turn. What is said of the whole holds for each that does not say it.
+    /// The alternatives of the field, in their order. The keys of the field itself are defaults of each of them.
     pub fn alternatives(&self, field: &str) -> Result<Vec<Self>, Error> {
         let Some(first) = &self.first else { return Ok(vec![self.clone()]) };
         if self.column.is_some() || self.value.is_some() || first.is_empty() {
@@ -159,7 +159,7 @@ pub struct Setting {
 }
 
 impl Spec {
-    /// Merges the layers. The second value tells whether `call` was asked for, and is not only the plain one.
+    /// Merges the layers. The second value is whether a layer above the defaults has `call`.
     pub fn read(preset: Option<&str>, file: Option<&str>, settings: &[Setting]) -> Result<(Self, bool), Error> {
         let mut given = file.map(table).transpose()?.unwrap_or_default();
         let named = match given.remove("preset") {

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use unicode_normalization::UnicodeNormalization;
 
-/// Up to so many agents are told from each other.
+/// Up to this many distinct agents are counted.
 const MAX_AGENTS: usize = 200_000;
-/// Fewer calls than these say nothing about agents.
+/// With fewer calls than these, the number of agents means nothing.
 const FEW: u64 = 20;
 
 /// Calls and their time.
@@ -98,7 +98,8 @@ impl Statistics {
         }
         if self.with_agent >= FEW && self.agents.len() as u64 == self.with_agent {
             warnings.push(format!(
-                "there are as many agents as calls with an agent, {}: is the agent's column one that is new for each call?",
+                "there are as many agents as calls with an agent, {}: is the agent's column one that is new for each \
+                 call?",
                 thousands(self.with_agent)
             ));
         }
@@ -111,7 +112,8 @@ impl Statistics {
         }
         if self.outside * 2 > calls {
             warnings.push(format!(
-                "{} of {} calls were not on the day when the file was written, or the day before: is it the right file?",
+                "{} of {} calls were not on the day when the file was written, or the day before: is it the right \
+                 file?",
                 thousands(self.outside),
                 thousands(calls)
             ));

@@ -4,7 +4,7 @@ use crate::admin::load::duration::{Point, UNITS, Unit, decimal};
 use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 
-/// When a call began, as far as a record says it.
+/// When a call began, as precisely as a record has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Wall-clock time, in a zone that the record does not name.
@@ -14,7 +14,7 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// Later by so many milliseconds, which may be negative. A wall clock is not asked about summer time.
+    /// Later by this many milliseconds, which may be negative. Wall-clock time ignores changes of the clock.
     pub fn plus(self, milliseconds: i64) -> Option<Self> {
         Some(match self {
             Self::Local(at) => Self::Local(at.checked_add_signed(TimeDelta::try_milliseconds(milliseconds)?)?),
@@ -23,7 +23,7 @@ impl Moment {
     }
 }
 
-/// How a file writes moments: ISO 8601, if nothing else is said.
+/// How a file writes moments: ISO 8601 by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Style {
     /// One of these.

@@ -279,13 +279,15 @@ mod tests {
         let text = HEADER.to_owned() + "\n\na,b,\"c\nd\",,e,1\n  \n,,,,,\na,b,f,,e,2\n";
         assert_eq!(
             read_all("", &text),
-            "4: company=a organization=b folder=c\nd start=e seconds=1\n8: company=a organization=b folder=f start=e seconds=2\n"
+            "4: company=a organization=b folder=c\nd start=e seconds=1\n\
+             8: company=a organization=b folder=f start=e seconds=2\n"
         );
     }
 
     #[test]
     fn a_header_may_be_missing_or_replaced() {
-        let map = "header = false\nfolder = '3'\ncompany = '1'\norganization = '2'\nstart = '4'\nduration = '5'\nagent = {value = ''}\ncall = {value = ''}";
+        let map = "header = false\nfolder = '3'\ncompany = '1'\norganization = '2'\nstart = '4'\nduration = '5'\n\
+                   agent = {value = ''}\ncall = {value = ''}";
         assert_eq!(read_all(map, "a,b,c,d,e\n"), "1: 1=a 2=b 3=c 4=d 5=e\n");
         let map = "columns = ['company', 'organization', 'folder', 'start', 'seconds']\nuneven = true";
         assert_eq!(read_all(map, "a,b\n"), "1: company=a organization=b\n");

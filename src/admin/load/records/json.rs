@@ -410,7 +410,8 @@ mod tests {
     #[test]
     fn paths_go_into_objects_and_arrays() {
         let map = "records = 'data.calls'\nfolder = 'queue.Name'\nagent = 'legs.-1.agent'\ncompany = 'legs.0.agent'\n\
-                   start = 'start'\norganization = 'legs[role.name=b].agent'\nduration = 'missing'\ncall = { value = '' }";
+                   start = 'start'\norganization = 'legs[role.name=b].agent'\nduration = 'missing'\n\
+                   call = { value = '' }";
         let text = r#"{"total":1,"data":{"calls":[{"queue":{"name":"Sales"},"start":1772525700123,
             "legs":[{"agent":"x","role":{"name":"a"}},{"agent":"y","role":{"name":"b"}},{"agent":true}]}]}}"#;
         assert_eq!(

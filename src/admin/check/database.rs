@@ -1,214 +1,47 @@
-//! `callstats check`: one result for each thing that must be right. Touches the database, the root token file and the
-//! socket, reading only.
+//! What must be right in the database, each a function over a connection of the worker's role. Touches the database,
+//! reading only.
 
+use crate::admin::check::result::{Problem, Verdict};
 use crate::admin::installed;
 use crate::admin::schema::VERSION as SCHEMA_VERSION;
-use crate::api::response::write_json;
-use crate::config::{self, Config};
-use crate::database::{ADOPTED_ORGANIZATION_DAYS, Connector, ORGANIZATION_DAYS, describe};
-use crate::server::root_token;
-use crate::store::DatabaseErrorKind;
+use crate::database::{ADOPTED_ORGANIZATION_DAYS, ORGANIZATION_DAYS, describe};
 use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, SimpleQueryMessage};
-use rustix::fs::{Access, access};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Instant;
 
-const PRIVILEGES: &str = include_str!("sql/privileges.sql");
-const REMAINING_PRIVILEGES: &str = include_str!("sql/remaining_privileges.sql");
-const TIME_ZONES: &str = include_str!("sql/time_zones.sql");
-const LEFT_OUT_ROWS: &str = include_str!("sql/left_out_rows.sql");
-
-/// The result of one check.
-#[derive(Debug)]
-pub struct CheckResult {
-    name: &'static str,
-    verdict: Verdict,
-}
-
-/// What a check found.
-#[derive(Debug)]
-enum Verdict {
-    Pass(String),
-    /// Not as it should be, but no reason to fail.
-    Warn(Problem),
-    Fail(Problem),
-}
-
-#[derive(Debug)]
-struct Problem {
-    message: String,
-    fix: String,
-}
-
-impl Verdict {
-    fn fail(message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Fail(Problem { message: message.into(), fix: fix.into() })
-    }
-
-    fn warn(message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Warn(Problem { message: message.into(), fix: fix.into() })
-    }
-}
-
-/// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A line for each result, for people.
-    Lines { in_colour: bool },
-    /// One JSON object, for programs.
-    Json,
-}
-
-/// Checks everything.
-pub fn run(environment: Result<BTreeMap<OsString, OsString>, String>) -> Vec<CheckResult> {
-    let environment = match environment {
-        Ok(environment) => environment,
-        Err(error) => return vec![configuration_error(&error)],
-    };
-    let configured = Config::from_env(|name| environment.get(&OsString::from(name)).cloned())
-        .and_then(|config| Ok((Connector::new(&config.database).map_err(|error| vec![error])?, config)));
-    let mut results = match configured {
-        Err(errors) => errors.iter().map(|error| configuration_error(error)).collect(),
-        Ok((connector, config)) => all(&config, &connector),
-    };
-    results.extend(unknown_variables(&environment));
-    results
-}
-
-/// Whether nothing failed.
-pub fn all_passed(results: &[CheckResult]) -> bool {
-    !results.iter().any(|result| matches!(result.verdict, Verdict::Fail(_)))
-}
-
-/// Writes the results.
-pub fn format(results: &[CheckResult], format: Format) -> Vec<u8> {
-    match format {
-        Format::Lines { in_colour } => results.iter().map(|result| line(result, in_colour)).collect::<String>().into(),
-        Format::Json => json(results),
-    }
-}
-
-fn line(result: &CheckResult, in_colour: bool) -> String {
-    let (mark, colour) = match result.verdict {
-        Verdict::Pass(_) => ("ok   ", "\x1b[32m"),
-        Verdict::Warn(_) => ("WARN ", "\x1b[33m"),
-        Verdict::Fail(_) => ("FAIL ", "\x1b[31m"),
-    };
-    let (colour, reset) = if in_colour { (colour, "\x1b[0m") } else { ("", "") };
-    let text = match &result.verdict {
-        Verdict::Pass(message) => message.clone(),
-        Verdict::Warn(Problem { message, fix }) | Verdict::Fail(Problem { message, fix }) => {
-            format!("{message}. Fix: {fix}")
-        }
-    };
-    format!("{colour}{mark}{reset}  {:<15}  {text}\n", result.name)
-}
-
-fn json(results: &[CheckResult]) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Report<'a> {
-        ok: bool,
-        checks: Vec<Check<'a>>,
-    }
-    #[derive(Serialize)]
-    struct Check<'a> {
-        name: &'a str,
-        ok: bool,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        fix: Option<&'a str>,
-    }
-    let checks = results
-        .iter()
-        .map(|CheckResult { name, verdict }| match verdict {
-            Verdict::Pass(message) => Check { name, ok: true, message, fix: None },
-            Verdict::Warn(Problem { message, fix }) => Check { name, ok: true, message, fix: Some(fix) },
-            Verdict::Fail(Problem { message, fix }) => Check { name, ok: false, message, fix: Some(fix) },
-        })
-        .collect();
-    let mut bytes = Vec::new();
-    write_json(&mut bytes, &Report { ok: all_passed(results), checks });
-    bytes.push(b'\n');
-    bytes
-}
-
-/// An error of the configuration: a message, and behind "Hint:" its fix.
-fn configuration_error(error: &str) -> CheckResult {
-    let (message, fix) = error.split_once(". Hint: ").unwrap_or((error, "correct it"));
-    CheckResult { name: "configuration", verdict: Verdict::fail(message, fix) }
-}
-
-/// Variables of our prefix that nobody reads: probably misspelled.
-fn unknown_variables(environment: &BTreeMap<OsString, OsString>) -> Vec<CheckResult> {
-    let names = environment.keys().filter_map(|name| name.to_str()).filter(|name| name.starts_with("CALLSTATS_"));
-    names
-        .filter(|name| config::VARIABLES.iter().all(|variable| variable.name != *name))
-        .filter(|name| *name != "CALLSTATS_PROBE")
-        .map(|name| {
-            let nearest = config::nearest_variable(name);
-            let verdict = Verdict::warn(format!("{name} is not a variable of callstats"), format!("{nearest}?"));
-            CheckResult { name: "environment", verdict }
-        })
-        .collect()
-}
+const PRIVILEGES: &str = include_str!("../sql/privileges.sql");
+const REMAINING_PRIVILEGES: &str = include_str!("../sql/remaining_privileges.sql");
+const TIME_ZONES: &str = include_str!("../sql/time_zones.sql");
+const LEFT_OUT_ROWS: &str = include_str!("../sql/left_out_rows.sql");
 
 type Check = fn(&mut Client) -> Result<Verdict, postgres::Error>;
 
-fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
-    let mut results = Vec::new();
-    match connector.client() {
-        Err(error) => {
-            let fix = if error.kind == DatabaseErrorKind::Refused && error.message.contains("(SQLSTATE 28000)") {
-                format!("{}; if the role does not exist yet: {}", error.hint, installed::psql("schema.sql"))
-            } else {
-                error.hint.to_owned()
-            };
-            results.push(CheckResult { name: "database", verdict: Verdict::fail(error.message, fix) });
+/// All that apply to this database, in their order.
+pub fn all(client: &mut Client) -> Vec<(&'static str, Verdict)> {
+    let mut checks: Vec<(&str, Check)> = vec![("database", database), ("schema", schema)];
+    if schema_exists(client) {
+        checks.extend([
+            ("privileges", privileges as Check),
+            ("index", index as Check),
+            ("time zones", time_zones as Check),
+        ]);
+        if is_adopted(client) {
+            checks.push(("adopted tables", adopted_tables));
         }
-        Ok(mut client) => {
-            // Behind a pooler it may stay, with the value that the worker sets for each transaction anyway.
-            let limit = config.database.statement_timeout.as_millis();
-            if let Err(error) = client.batch_execute(&format!("set statement_timeout = {limit}")) {
-                log::debug!("cannot set the statement timeout: {}", describe(&error));
-            }
-            let mut checks: Vec<(&str, Check)> = vec![("database", database), ("schema", schema)];
-            if schema_exists(&mut client) {
-                checks.extend([
-                    ("privileges", privileges as Check),
-                    ("index", index as Check),
-                    ("time zones", time_zones as Check),
-                ]);
-                if is_adopted(&mut client) {
-                    checks.push(("adopted tables", adopted_tables));
-                }
-                if has_partitions(&mut client) {
-                    checks.push(("partitions", partitions));
-                }
-                if !has_shipped_source(&mut client) {
-                    checks.push(("rows", rows));
-                }
-            }
-            for (name, check) in checks {
-                let verdict = check(&mut client).unwrap_or_else(|error| {
-                    Verdict::fail(describe(&error), "look for the cause in the PostgreSQL log")
-                });
-                results.push(CheckResult { name, verdict });
-            }
-            drop(client); // the role may have a limit of connections
-            results.insert(1, CheckResult { name: "connection", verdict: connection(connector) });
+        if has_partitions(client) {
+            checks.push(("partitions", partitions));
+        }
+        if !has_shipped_source(client) {
+            checks.push(("rows", rows));
         }
     }
-    results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
-    if let Some(path) = &config.socket {
-        results.push(CheckResult { name: "socket", verdict: socket(path) });
-    }
-    results
+    let run = |(name, check): (&'static str, Check)| {
+        let verdict = check(client)
+            .unwrap_or_else(|error| Verdict::fail(describe(&error), "look for the cause in the PostgreSQL log"));
+        (name, verdict)
+    };
+    checks.into_iter().map(run).collect()
 }
 
 fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
@@ -222,15 +55,6 @@ fn database(client: &mut Client) -> Result<Verdict, postgres::Error> {
     } else {
         Verdict::fail(format!("PostgreSQL {version} is too old"), "upgrade it to 13 or newer")
     })
-}
-
-/// Whether the way to the database is verified, and what is in between.
-fn connection(connector: &Connector) -> Verdict {
-    match connector.describe_connection() {
-        Ok((message, None)) => Verdict::Pass(message),
-        Ok((message, Some(fix))) => Verdict::warn(message, fix),
-        Err(error) => Verdict::fail(error.message, error.hint),
-    }
 }
 
 fn schema_exists(client: &mut Client) -> bool {
@@ -488,27 +312,4 @@ fn time_zones(client: &mut Client) -> Result<Verdict, postgres::Error> {
             "update callstats.organization set time_zone = 'Region/City' where short_name = 'NAME'",
         )
     })
-}
-
-fn root_token_file(path: &Path) -> Verdict {
-    if let Err(error) = root_token::read(path) {
-        return Verdict::fail(error.message, error.hint);
-    }
-    let name = path.display();
-    match path.metadata() {
-        Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => {
-            Verdict::fail(format!("everybody can read {name}"), format!("chmod o-rwx {name}"))
-        }
-        Ok(_) => Verdict::Pass(format!("{name} is readable, and not by everybody")),
-        Err(error) => Verdict::fail(format!("{name}: {error}"), "let the worker's user read it"),
-    }
-}
-
-fn socket(path: &Path) -> Verdict {
-    let name = path.display();
-    let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
-    match access(place, Access::WRITE_OK) {
-        Ok(()) => Verdict::Pass(format!("{name} is writable")),
-        Err(error) => Verdict::fail(format!("{name}: {error}"), "create its folder, owned by the worker's user"),
-    }
 }

@@ -1,6 +1,12 @@
 //! The arguments of each command, with their help. Pure. Manual pages and completions are made from this, too.
 
-use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser};
+mod adopt;
+mod load;
+
+pub use adopt::{AdoptCommand, MAPPING_KEYS, MappingArguments};
+pub use load::{ExistingCalls, KnownFiles, LoadArguments};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -9,7 +15,8 @@ use std::path::PathBuf;
 #[command(
     name = "callstats",
     disable_help_subcommand = true,
-    override_usage = "callstats                    FastCGI worker until SIGTERM, if standard input is a listening socket;
+    override_usage = "\
+callstats                    FastCGI worker until SIGTERM, if standard input is a listening socket;
                                     answers one CGI request, if GATEWAY_INTERFACE is set
        callstats --listen ADDRESS   binds /path/to.sock or host:port, then FastCGI worker
        callstats COMMAND ...        a command of the operator, see below
@@ -111,106 +118,6 @@ Exit codes:
   2  the arguments are wrong"
     )]
     Manual { folder: PathBuf },
-}
-
-/// What becomes of calls that are there with other values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExistingCalls {
-    /// They get the values of the file
-    Replace,
-    /// They stay as they are
-    Leave,
-}
-
-/// What becomes of files that were loaded before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum KnownFiles {
-    /// They are passed over
-    Skip,
-    /// They are an error
-    Refuse,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct LoadArguments {
-    /// Files, compressed ones too; - is standard input
-    #[arg(value_name = "FILE", required_unless_present = "print_preset")]
-    pub files: Vec<PathBuf>,
-    /// Shows what would come, and writes nothing
-    #[arg(long)]
-    pub check: bool,
-    /// One JSON object instead of a summary
-    #[arg(long)]
-    pub json: bool,
-    /// A mapping that is there already: see --print-preset
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<String>,
-    /// A mapping in TOML; options win over it
-    #[arg(long, value_name = "FILE")]
-    pub map: Option<PathBuf>,
-    /// Prints a preset, to begin a mapping with
-    #[arg(long, value_name = "NAME", exclusive = true)]
-    pub print_preset: Option<String>,
-    /// Calls that are there and differ
-    #[arg(long, value_enum, default_value = "replace")]
-    pub existing: ExistingCalls,
-    /// Files that were loaded before
-    #[arg(long, value_enum, default_value = "skip")]
-    pub if_loaded: KnownFiles,
-    /// The company of all calls
-    #[arg(long, value_name = "NAME")]
-    pub company: Option<String>,
-    /// The organization of all calls
-    #[arg(long, value_name = "NAME")]
-    pub organization: Option<String>,
-    /// The folder of all calls
-    #[arg(long, value_name = "NAME")]
-    pub folder: Option<String>,
-    /// The column of call, company, organization, folder, agent, start or duration
-    #[arg(long, value_name = "FIELD=COLUMN")]
-    pub column: Vec<String>,
-    /// Only records for which this holds, such as disposition=ANSWERED or billsec>0
-    #[arg(long, value_name = "CONDITION")]
-    pub filter: Vec<String>,
-    /// How starts are written: 'DD.MM.YYYY HH24:MI' or '%d/%m/%Y %H:%M'
-    #[arg(long, value_name = "PATTERN")]
-    pub start_pattern: Option<String>,
-    /// Starts are numbers since 1970: s, ms, us, ns; days are those of spreadsheets
-    #[arg(long, value_name = "UNIT")]
-    pub start_unit: Option<String>,
-    /// IANA zone of starts without an offset [default: that of the organization]
-    #[arg(long, value_name = "ZONE")]
-    pub time_zone: Option<String>,
-    /// Of the duration: s, ms, us, ns, min, h, days, hms
-    #[arg(long, value_name = "UNIT")]
-    pub unit: Option<String>,
-    /// csv, json or xml [default: by the content]
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
-    /// Such as windows-1252 [default: UTF-8, or UTF-16 by the content]
-    #[arg(long, value_name = "LABEL")]
-    pub encoding: Option<String>,
-    /// Between columns [default: by the header]
-    #[arg(long, value_name = "CHARACTER")]
-    pub delimiter: Option<String>,
-    /// Around columns; '' is none
-    #[arg(long, value_name = "CHARACTER")]
-    pub quote: Option<String>,
-    /// Before a quote in a column [default: a second quote]
-    #[arg(long, value_name = "CHARACTER")]
-    pub escape: Option<String>,
-    /// The decimal point [default: . and with the delimiter ; also a comma]
-    #[arg(long, value_name = "CHARACTER")]
-    pub decimal: Option<String>,
-    /// The first line is a record; columns are called 1, 2, ...
-    #[arg(long)]
-    pub no_header: bool,
-    /// Names for the columns
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub columns: Vec<String>,
-    /// Where records are: in JSON a path, in XML an element
-    #[arg(long, value_name = "PATH")]
-    pub records: Option<String>,
 }
 
 /// A company, one of its organizations, or a folder of that.
@@ -372,154 +279,6 @@ Exit codes:
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Debug, PartialEq, Eq, Subcommand)]
-pub enum AdoptCommand {
-    /// Shows what a mapping finds in a table, and how fast, and changes nothing
-    #[command(after_help = "\
-Examples:
-  callstats adopt try --preset fusionpbx
-  callstats adopt try --preset flat --relation public.cdr --time-zone Europe/Berlin
-
-Exit codes:
-  0  done
-  1  failed: the mapping does not fit
-  2  the arguments are wrong")]
-    Try {
-        #[command(flatten)]
-        mapping: MappingArguments,
-    },
-    /// Adds the calls of a table to the answers, by a mapping, or replaces the mapping of this name
-    #[command(after_help = "\
-Companies, organizations and folders that the table names are created.
-
-Examples:
-  callstats adopt on --preset fusionpbx
-  callstats adopt on mapping.toml --name queues
-
-Exit codes:
-  0  done
-  1  failed, and nothing was changed
-  2  the arguments are wrong")]
-    On {
-        #[command(flatten)]
-        mapping: MappingArguments,
-    },
-    /// Takes the calls of a mapping, or of all, out of the answers
-    #[command(after_help = "\
-Companies, organizations and folders stay.
-
-Example:
-  callstats adopt off flat
-
-Exit codes:
-  0  done
-  1  failed, and nothing was changed
-  2  the arguments are wrong")]
-    Off {
-        /// The mapping's name [default: all]
-        name: Option<String>,
-    },
-    /// Prints which tables are read, and whether their mappings fit
-    #[command(after_help = "\
-Example:
-  callstats adopt status
-
-Exit codes:
-  0  done
-  1  failed, or a mapping does not fit its table
-  2  the arguments are wrong")]
-    Status,
-    /// Creates the names that are new in the tables
-    #[command(after_help = "\
-Looks at the last days, and once a day at all rows. callstats-sync.timer runs it each minute.
-
-Example:
-  callstats adopt sync --full
-
-Exit codes:
-  0  done
-  1  failed, and nothing was changed
-  2  the arguments are wrong")]
-    Sync {
-        /// Looks at all rows
-        #[arg(long)]
-        full: bool,
-    },
-}
-
-/// The keys of a mapping and what each is.
-pub const MAPPING_KEYS: [(&str, &str); 21] = [
-    ("name", "of the mapping; default: the preset's, else \"calls\""),
-    ("preset", "asterisk, asterisk-start, flat, freeswitch, fusionpbx"),
-    ("relation", "schema.table, a join or a sub-select"),
-    ("call", "rows with equal values are one call"),
-    ("leg_order", "the first row by it gives company, organization and folder"),
-    ("company", "expression"),
-    ("organization", "expression"),
-    ("folder", "expression"),
-    ("agent", "expression"),
-    ("start", "expression: a timestamp, a date, a number since 1970, or text with start_pattern"),
-    ("duration", "expression: a number with unit, an interval, a time, or text with unit"),
-    ("filter", "condition of the rows that count"),
-    ("time_zone", "of starts without a zone, and of new organizations"),
-    ("span", "the longest time from the first to the last row of a call; default 4 hours"),
-    ("start_unit", "s or ms, for numbers"),
-    ("start_pattern", "of YYYY MM DD HH24 MI SS MS, for text"),
-    ("unit", "of the duration: s, ms, days, or hms for text"),
-    ("horizon", "days older than this are summed by sync, such as '7 days'; default: none are"),
-    ("changed", "expression: when a row was last changed, a timestamptz; for sums behind the horizon"),
-    ("trunks", "regular expression: peers of Asterisk that are no agents"),
-    ("about", "what counts as a call; printed by try"),
-];
-
-/// A mapping: a file, and an option for each of its keys.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct MappingArguments {
-    pub file: Option<PathBuf>,
-    /// Keys with their values, in the order of [`MAPPING_KEYS`].
-    pub options: Vec<(String, String)>,
-}
-
-impl Args for MappingArguments {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let file = Arg::new("mapping file").value_name("FILE").value_parser(value_parser!(PathBuf));
-        let command = command.arg(file.help("The mapping in TOML; options win over it"));
-        MAPPING_KEYS.iter().fold(command, |command, &(key, help)| {
-            let option = Arg::new(key).long(long(key)).value_name("VALUE").allow_hyphen_values(true);
-            let option = if key.contains('_') { option.alias(key) } else { option };
-            command.arg(option.help(help))
-        })
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-/// The option of a key, in the spelling of the other options; that of the file is understood, too.
-fn long(key: &'static str) -> &'static str {
-    match key {
-        "leg_order" => "leg-order",
-        "time_zone" => "time-zone",
-        "start_unit" => "start-unit",
-        "start_pattern" => "start-pattern",
-        other => other,
-    }
-}
-
-impl FromArgMatches for MappingArguments {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let value = |&(key, _): &(&str, &str)| Some((key.to_owned(), matches.get_one::<String>(key)?.clone()));
-        let file = matches.get_one("mapping file").cloned();
-        Ok(Self { file, options: MAPPING_KEYS.iter().filter_map(value).collect() })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
 }
 
 /// An SQL file of deploy/ that is in the executable.
