@@ -132,8 +132,8 @@ declare
     all_ends date[];
 begin
     perform callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode');
-    -- Writers of calls lock the folder after the table, those of a partition lock that first: all locks are had at once,
-    -- or all are given up for a moment. A lock that is kept from one partition to the next would block both for long.
+    -- Writers of calls lock the folder after the table, writers of a partition lock the partition first: so all locks
+    -- are taken at once, or all are given up for a moment. Keeping one of them would block both kinds for long.
     select array['lock table only callstats.call in access exclusive mode']
                || array_agg(format('lock table %s in access exclusive mode nowait', name))
                || array['lock table callstats.folder in share row exclusive mode nowait']
@@ -218,8 +218,8 @@ end
 $$;
 commit;
 
--- The partition of all earlier calls would be read while it is attached, unless a valid constraint says that there are
--- no later ones. That constraint first holds for what is written from now on, then, beside writers, for what is there.
+-- Attaching the partition of all earlier calls would read it, unless a valid constraint excludes later calls. The
+-- constraint is added for new rows first, and then, beside writers, validated for the existing ones.
 begin;
 select callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode') \g /dev/null
 do $$
@@ -229,7 +229,8 @@ begin
     if (select relkind from pg_class where oid = 'callstats.call'::regclass) = 'r' then
         select greatest(max(started_at), now()::timestamp + interval '1 day') into last_day from callstats.call;
         perform callstats.retry_on_lock('alter table callstats.call drop constraint if exists call_before_end',
-            format('alter table callstats.call add constraint call_before_end check (started_at < %L) not valid', date_trunc('month', last_day) + interval '1 month'));
+            format('alter table callstats.call add constraint call_before_end check (started_at < %L) not valid',
+                date_trunc('month', last_day) + interval '1 month'));
     end if;
 end
 $$;
@@ -269,7 +270,7 @@ begin
     end if;
     select kind, query into source_kind, source_query from callstats.call_source_kind();
     perform callstats.retry_on_lock(variadic
-        -- Setting the owner that it has locks the view and nothing behind it.
+        -- Setting the owner to what it is locks the view, and not the tables behind it.
         array(select format('alter view callstats.call_source owner to %I', pg_get_userbyid(relowner))
               from pg_class where source_kind = 'calls' and oid = to_regclass('callstats.call_source'))
         || array['lock table callstats.call in access exclusive mode',
@@ -287,7 +288,7 @@ begin
     from pg_index join pg_class on pg_class.oid = indexrelid
     where indrelid = 'callstats.call'::regclass and not indisprimary;
 
-    -- What names the table is dropped, and created again for the new one.
+    -- Triggers that name the table are dropped, and created again for the new one.
     for made in
         select tgname, tgenabled, pg_get_triggerdef(oid) as definition from pg_trigger
         where tgrelid = 'callstats.call'::regclass and not tgisinternal order by oid

@@ -235,7 +235,7 @@ begin
 end
 $$;
 
--- Triggers fire for whoever writes calls, who need not be able to execute their function.
+-- A trigger fires for any role that writes calls; the role needs no privilege to execute its function.
 revoke execute on function callstats.roll_up(), callstats.install_rollup_triggers(regclass),
     callstats.roll_up_from(regclass) from public;
 revoke execute on procedure callstats.compact(int) from public;
@@ -261,15 +261,15 @@ $$;
 select callstats.give_to_owner() \g /dev/null
 commit;
 
--- What was there before: the calls less what the rollup has of them, both as one snapshot sees them. A change that this
--- snapshot does not see adds itself. The locks come before the snapshot: no partition leaves or is truncated from then
--- on, and only one of several runs at once does this. They block neither readers nor writers.
+-- The calls from before: all calls less those that the rollup has, both in one snapshot. A change that this snapshot
+-- does not see is added by its own trigger. The locks come before the snapshot: no partition leaves or is truncated
+-- from then on, and only one of several runs at once does this. They block neither readers nor writers.
 begin isolation level repeatable read;
 lock table callstats.call in access share mode;
 lock table callstats.call_daily in share update exclusive mode;
 insert into callstats.call_daily (organization_id, call_date, folder_id, agent_id, calls, duration_ms, is_delta)
 select organization_id, call_date, folder_id, agent_id, sum(calls), sum(duration_ms),
-       -- Beside a row that is there already it is one more to merge.
+       -- Beside an existing row it is a delta, which compact() merges.
        bool_or(calls <= 0)
 from (select organization_id, call_date, folder_id, agent_id, count(*) as calls, sum(duration_ms) as duration_ms
       from callstats.call group by organization_id, call_date, folder_id, agent_id
@@ -288,8 +288,8 @@ select callstats.retry_on_lock('lock table only callstats.call in share update e
 select callstats.require_call_source('rollup.sql', array['rollup', 'calls']) \g /dev/null
 do $$
 begin
-    -- Its "drop view" waits for readers, and lets others pass meanwhile. Replaced is also the definition of the first
-    -- version: its calls were int.
+    -- Its "drop view" waits for readers, and lets others pass meanwhile. The definition of the first version, whose
+    -- calls were int, is replaced as well.
     if (select query from callstats.call_source_kind())
        is distinct from (select query from callstats.shipped_call_source() where kind = 'rollup' limit 1) then
         perform callstats.replace_call_source('rollup');

@@ -449,10 +449,11 @@ create table if not exists callstats.call (
     constraint call_external_id_length check (octet_length(external_id) between 1 and 1000)
 );
 
--- A table from before has the column from now on; all of its calls have none.
+-- Upgrades a table without the column; the calls in it have no external id.
 do $$
 begin
-    if not exists (select from pg_attribute where attrelid = 'callstats.call'::regclass and attname = 'external_id') then
+    if not exists (select from pg_attribute
+                   where attrelid = 'callstats.call'::regclass and attname = 'external_id') then
         perform callstats.retry_on_lock('lock table callstats.call in access exclusive mode');
         alter table callstats.call add column external_id text collate "C",
             add constraint call_external_id_length check (octet_length(external_id) between 1 and 1000) not valid;
@@ -506,7 +507,7 @@ begin
         where organization_id = old.organization_id and external_id = old.external_id and call_id = old.id;
     end if;
     if tg_op <> 'DELETE' and new.external_id is not null then
-        -- Nearly always the id is free, and this alone is three times as fast as what looks at the calls, too.
+        -- Nearly always the id is free, and this statement is three times as fast as the one that looks at the calls.
         insert into callstats.call_key (organization_id, external_id, call_id)
         values (new.organization_id, new.external_id, new.id)
         on conflict do nothing;
@@ -540,8 +541,8 @@ end
 $$;
 revoke execute on function callstats.keep_call_key(), callstats.call_key_is_new() from public;
 
--- Control characters in names that people see are errors of whoever wrote them; each takes six bytes in an answer. What
--- is there from before stays. In other encodings than UTF8 those above 127 may be letters.
+-- Control characters in names that people read are mistakes, and each takes six bytes in an answer. Existing names
+-- stay. In other encodings than UTF8 those above 127 may be letters.
 do $$
 declare
     control text := case when getdatabaseencoding() = 'UTF8' then '[\u0001-\u001f\u007f-\u009f]'
@@ -687,7 +688,7 @@ comment on column callstats.company_token.expires_at is 'From then on it does no
 -- Version 1 had one token for a company, in company.token_sha256. Statements and executables of that time still use the
 -- column: it is the token named "default", and each of the two follows the other. The functions run as the owner of the
 -- schema, because a role that may write to one of the tables need not have a privilege on the other. Therefore they
--- look which table they are called for.
+-- verify which table they are called for.
 create or replace function callstats.company_token_from_column() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -713,7 +714,8 @@ create or replace function callstats.company_token_to_column() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if tg_relid <> 'callstats.company_token'::regclass or (tg_when, tg_level) <> ('AFTER', 'ROW') then
-        raise exception 'callstats.company_token_to_column is for callstats.company_token, not for %', tg_relid::regclass
+        raise exception 'callstats.company_token_to_column is for callstats.company_token, not for %',
+                tg_relid::regclass
             using errcode = 'insufficient_privilege', hint = format('Drop the trigger %I.', tg_name);
     end if;
     if tg_op <> 'INSERT' and old.name = 'default' then

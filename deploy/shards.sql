@@ -1,5 +1,5 @@
 -- Shards: spreads the calls of organizations over several PostgreSQL servers, by postgres_fdw. The worker continues to
--- ask one server, the coordinator; that one has the sums of an organization made by its shard.
+-- ask one server, the coordinator, which has the sums of an organization computed by its shard.
 --
 --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f shards.sql     on the coordinator, as a superuser
 --
@@ -9,7 +9,7 @@
 -- 3. For each organization, once its calls are there: select callstats.assign_organization(organization_id, 'one'). It
 --    reads them once for their statistics; if their number has changed much: analyze callstats.call_of_ID.
 -- 4. In DATABASE_URL of the worker: options='-c plan_cache_mode=force_custom_plan'. Only a plan that knows the
---    organization has the sums made on its shard; any other has all its calls sent.
+--    organization has the sums computed on its shard; any other has all its calls sent.
 --
 -- Writers of calls go to the shard. Moving an organization: copy its calls, then assign it again.
 
@@ -72,7 +72,7 @@ create or replace function callstats.add_shard(name text, connection text) retur
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     pair text[];
-    -- What crosses the network is what costs; told so, PostgreSQL has sums made on the shard for a single day as well.
+    -- Rows over the network are expensive. With this cost, sums are computed on the shard for a single day, too.
     server_options text[] := array['fetch_size ''10000''', 'fdw_tuple_cost ''1'''];
     user_options text[] := '{}';
     role name;
@@ -118,8 +118,8 @@ language sql set search_path = pg_catalog, pg_temp as 'select callstats.assign_o
 revoke execute on function callstats.shard_users(), callstats.add_shard(text, text),
     callstats.assign_organization(int, text), callstats.place(int, text) from public;
 
--- With the organization among its groups, those of a shard are complete on it: what crosses the network is sums. The
--- worker's role has that planned; PostgreSQL leaves it out unless told to.
+-- The organization is one of the grouping columns, so each group is complete on its shard, and only sums are sent. The
+-- planner considers that only with this setting.
 do $$
 begin
     if (select kind from callstats.call_source_kind()) <> 'shards' then

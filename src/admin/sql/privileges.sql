@@ -18,7 +18,8 @@ select 'can read ' || oid::regclass || ', which it does not need',
        'revoke all on ' || oid::regclass || ' from ' || quote_ident(current_user)
 from pg_catalog.pg_class
 where relnamespace = to_regnamespace('callstats') and relkind in ('r', 'p', 'v', 'm', 'f')
-  and relname not in (select name from needed union all values ('source'), ('zone_day'), ('source_day')) and has_table_privilege(oid, 'select')
+  and relname not in (select name from needed union all values ('source'), ('zone_day'), ('source_day'))
+  and has_table_privilege(oid, 'select')
 union all
 select 'is a superuser', 'connect as callstats_worker'
 from pg_catalog.pg_roles where rolname = current_user and rolsuper
