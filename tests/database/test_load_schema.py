@@ -174,8 +174,7 @@ def test_of_two_calls_with_the_same_id_at_the_same_time_one_is_there(rows, end, 
         call(calls, "id1")
         thread = threading.Thread(target=insert)
         thread.start()
-        wait_until(lambda: calls.value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' "
-                                       "and datname = current_database()") == 1)
+        wait_until(lambda: calls.value("select count(*) from pg_locks where not granted") == 1)
         calls.query(end)
         thread.join()
     if end == "commit":

@@ -141,22 +141,22 @@ impl Gathered {
             ids.push(store.resolver.folders.get(at).and_then(|folder| folder.id));
         }
         store.transaction.execute(COMPARE, &[&numbers, &ids])?;
-        store.transaction.batch_execute("analyze pg_temp.callstats_compared")?;
         step("counting");
-        self.count(store)?;
+        let changed = self.count(store)?;
         if store.is_check {
             return Ok(());
         }
         step("writing");
-        if existing == Existing::Replace {
+        if existing == Existing::Replace && changed > 0 {
+            store.transaction.batch_execute("analyze pg_temp.callstats_compared")?;
             store.transaction.execute(REPLACE, &[]).map_err(refused)?;
         }
         store.transaction.execute(ADD, &[]).map_err(refused)?;
         Ok(())
     }
 
-    /// What the calls are like.
-    fn count(&self, store: &mut Store<'_, '_>) -> Result<(), Error> {
+    /// What the calls are like. Returns how many are there with other values.
+    fn count(&self, store: &mut Store<'_, '_>) -> Result<u64, Error> {
         let row = store.transaction.query_one(
             "select count(*) filter (where id is null), count(*) filter (where id is not null and not differs),
                     count(*) filter (where differs)
@@ -183,7 +183,7 @@ impl Gathered {
             let folder = usize::try_from(folder).unwrap_or_default();
             statistics.add(folder, place, agent.as_deref(), started_at, total);
         }
-        Ok(())
+        Ok(counted.changed)
     }
 }
 
