@@ -359,6 +359,13 @@ def test_completions_name_every_command(shell, operator):
         assert {"add", "list", "revoke"} <= set(done.stdout.split()), done.stderr
 
 
+def test_completions_of_the_package_are_those_that_the_executable_prints(operator):
+    for shell, name in (("bash", "callstats"), ("zsh", "_callstats"), ("fish", "callstats.fish")):
+        shipped = (PROJECT / "deploy" / "completions" / name).read_text()
+        assert shipped == operator.done("completions", shell), \
+            f"target/release/callstats completions {shell} > deploy/completions/{name}"
+
+
 def test_manual_pages_are_those_of_the_help():
     folder = Folder("manual")
     done = subprocess.run([CALLSTATS, "manual", folder.path], capture_output=True, text=True, **as_user())
