@@ -175,7 +175,6 @@ language sql set search_path = pg_catalog, pg_temp as 'select callstats.detach_p
 revoke execute on function callstats.month_partitions(), callstats.create_month_partitions(int),
     callstats.detach_partitions_before(date), callstats.make_months(int), callstats.detach_before(date) from public;
 grant execute on function callstats.month_partitions() to callstats_worker; -- callstats check warns before they run out
-grant execute on function callstats.partition_bounds(regclass) to callstats_worker;
 select callstats.give_to_owner() \g /dev/null
 
 do $$

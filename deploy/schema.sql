@@ -337,6 +337,8 @@ revoke execute on function callstats.retry_on_lock(text[]), callstats.attributes
     callstats.dependents_of(regclass, regclass), callstats.shipped_call_source(), callstats.call_source_kind(),
     callstats.require_call_source(text, text[]), callstats.replace_call_source(text, text[]),
     callstats.partition_bounds(regclass), callstats.give_to_owner() from public;
+-- For callstats check. Here, because partitions.sql would change what this script may have changed just now.
+grant execute on function callstats.partition_bounds(regclass) to callstats_worker;
 
 -- What is missing in a table of calls that is there already needs a lock that blocks its writers for a moment.
 do $$
