@@ -53,7 +53,7 @@ $$;
 
 do $$
 begin
-    if to_regprocedure('callstats.require_call_source(text, text[])') is null then
+    if to_regprocedure('callstats.install_key_triggers(regclass)') is null then
         raise exception 'the schema callstats is older than this file' using hint = 'Run schema.sql first.';
     end if;
 end
@@ -98,6 +98,7 @@ begin
                 (select case relreplident when 'f' then 'full' else 'nothing' end
                  from pg_class where oid = 'callstats.call'::regclass));
         end if;
+        perform callstats.install_key_triggers(partition::regclass);
         if to_regprocedure('callstats.install_rollup_triggers(regclass)') is not null then
             perform callstats.install_rollup_triggers(partition::regclass);
         end if;
@@ -125,13 +126,18 @@ create or replace function callstats.detach_partitions_before(day date) returns 
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     old record;
-    roll_up name;
+    trigger_name name;
     detached int := 0;
     statements text[];
     names regclass[];
     all_ends date[];
 begin
     perform callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode');
+    -- Their ids are free from then on. Before the locks, because it may take long.
+    for old in select * from callstats.month_partitions() where ends <= day loop
+        execute format('delete from callstats.call_key k using %s c where k.organization_id = c.organization_id
+            and k.external_id = c.external_id and k.call_id = c.id', old.name);
+    end loop;
     -- Writers of calls lock the folder after the table, writers of a partition lock the partition first: so all locks
     -- are taken at once, or all are given up for a moment. Keeping one of them would block both kinds for long.
     select array['lock table only callstats.call in access exclusive mode']
@@ -147,8 +153,10 @@ begin
     perform callstats.retry_on_lock(variadic statements);
     for old in select * from unnest(names, all_ends) as u (name, ends) loop
         detached := detached + 1;
-        for roll_up in select tgname from pg_trigger where tgrelid = old.name and tgname ~ '^call_roll_up_' loop
-            execute format('drop trigger %I on %s', roll_up, old.name);
+        for trigger_name in
+            select tgname from pg_trigger where tgrelid = old.name and tgname ~ '^call_(roll_up|key_on)_'
+        loop
+            execute format('drop trigger %I on %s', trigger_name, old.name);
         end loop;
         if to_regclass('callstats.rollup_state') is not null then
             update callstats.rollup_state set calls_kept_since = greatest(calls_kept_since, old.ends);
@@ -167,7 +175,6 @@ language sql set search_path = pg_catalog, pg_temp as 'select callstats.detach_p
 revoke execute on function callstats.month_partitions(), callstats.create_month_partitions(int),
     callstats.detach_partitions_before(date), callstats.make_months(int), callstats.detach_before(date) from public;
 grant execute on function callstats.month_partitions() to callstats_worker; -- callstats check warns before they run out
-grant execute on function callstats.partition_bounds(regclass) to callstats_worker;
 select callstats.give_to_owner() \g /dev/null
 
 do $$
@@ -327,6 +334,7 @@ begin
     execute format('alter table callstats.call attach partition callstats.call_before
         for values from (minvalue) to (%L)', call_end);
     alter table callstats.call_before drop constraint call_before_end;
+    perform callstats.install_key_triggers('callstats.call_before');
     if to_regprocedure('callstats.install_rollup_triggers(regclass)') is not null then
         perform callstats.install_rollup_triggers('callstats.call_before');
     end if;

@@ -14,7 +14,7 @@
 --
 --   1. callstats.call in share update exclusive mode, which blocks neither readers nor writers: one script at a time
 --   2. callstats.call_source, which readers lock before the tables behind it
---   3. callstats.call in a stronger mode, then its partitions, then callstats.folder
+--   3. callstats.call in a stronger mode, then its partitions, then callstats.folder, then callstats.call_key
 --   4. callstats.call_daily, then callstats.rollup_state
 
 -- Nothing that another role may create is ever found by a name or an operator in here.
@@ -337,6 +337,8 @@ revoke execute on function callstats.retry_on_lock(text[]), callstats.attributes
     callstats.dependents_of(regclass, regclass), callstats.shipped_call_source(), callstats.call_source_kind(),
     callstats.require_call_source(text, text[]), callstats.replace_call_source(text, text[]),
     callstats.partition_bounds(regclass), callstats.give_to_owner() from public;
+-- For callstats check. Here, because partitions.sql would change what this script may have changed just now.
+grant execute on function callstats.partition_bounds(regclass) to callstats_worker;
 
 -- What is missing in a table of calls that is there already needs a lock that blocks its writers for a moment.
 do $$
@@ -482,7 +484,8 @@ end
 $$;
 revoke execute on function callstats.complete_call() from public;
 
--- The external ids that are taken. A unique index of callstats.call could not hold across partitions by month.
+-- The external ids that are taken. A unique index of callstats.call could not hold across partitions by month, and to
+-- add one to a table that is there would block its writers for as long as it is read.
 create table if not exists callstats.call_key (
     organization_id int not null,
     external_id text collate "C" not null,
@@ -491,42 +494,130 @@ create table if not exists callstats.call_key (
 );
 comment on table callstats.call_key is 'External ids of calls; follows callstats.call by triggers';
 
--- Runs as the owner of the schema, because who may write calls need not have a privilege on their keys. The key of a
--- call that left with its partition, or was truncated, is free.
+-- Runs as the owner of the schema, because who may write calls need not have a privilege on their keys. A key is free
+-- if its call is not there: calls can also leave with a partition that is detached, or while triggers are disabled.
 create or replace function callstats.keep_call_key() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    added_keys text := 'select organization_id, external_id, id from added where external_id is not null';
+    removed_keys text := 'select organization_id, external_id, id from removed where external_id is not null';
+    -- A call of this statement, a, whose key belongs to another one.
+    is_of_another text := 'k.organization_id = a.organization_id and k.external_id = a.external_id
+        and k.call_id <> a.id';
+    wanted bigint;
+    inserted bigint := 0;
+    taken text;
+    is_missing boolean;
 begin
     if tg_relid <> 'callstats.call'::regclass
        and pg_partition_root(tg_relid) is distinct from 'callstats.call'::regclass then
         raise exception 'callstats.keep_call_key is for callstats.call and its partitions, not for %',
                 tg_relid::regclass
-            using errcode = 'insufficient_privilege';
+            using errcode = 'insufficient_privilege', hint = 'Drop the triggers named call_key_on_... of that table.';
     end if;
-    if tg_op <> 'INSERT' and old.external_id is not null then
-        delete from callstats.call_key
-        where organization_id = old.organization_id and external_id = old.external_id and call_id = old.id;
-    end if;
-    if tg_op <> 'DELETE' and new.external_id is not null then
-        -- Nearly always the id is free, and this statement is three times as fast as the one that looks at the calls.
-        insert into callstats.call_key (organization_id, external_id, call_id)
-        values (new.organization_id, new.external_id, new.id)
-        on conflict do nothing;
-        if found then
+    if tg_op = 'INSERT' then
+        -- Nearly always all ids are free. In their order, so that two statements cannot wait for each other. ON CONFLICT
+        -- doubles the cost of a key, but a subtransaction costs more than that for a few.
+        wanted := (select count(external_id) from added);
+        if wanted >= 1000 then
+            begin
+                insert into callstats.call_key (organization_id, external_id, call_id)
+                select organization_id, external_id, id from added
+                where external_id is not null order by organization_id, external_id;
+                return null;
+            exception when unique_violation then
+                null;
+            end;
+        elsif wanted > 0 then
+            insert into callstats.call_key (organization_id, external_id, call_id)
+            select organization_id, external_id, id from added
+            where external_id is not null order by organization_id, external_id
+            on conflict do nothing;
+            get diagnostics inserted = row_count;
+        end if;
+        if inserted = wanted then
             return null;
         end if;
-        insert into callstats.call_key as k (organization_id, external_id, call_id)
-        values (new.organization_id, new.external_id, new.id)
-        on conflict (organization_id, external_id) do update set call_id = excluded.call_id
-            where k.call_id = excluded.call_id
-               or not exists (select from callstats.call c where c.organization_id = k.organization_id
-                              and c.id = k.call_id and c.external_id = k.external_id);
-        if not found then
-            raise exception 'the organization has a call with the external id "%" already', left(new.external_id, 50)
+    elsif tg_op = 'UPDATE' then
+        -- Nearly never an id changes. A call that moves into another partition keeps its own.
+        if not exists (select from (select organization_id, external_id, id, 1 as change from added
+                                    where external_id is not null
+                                    union all
+                                    select organization_id, external_id, id, -1 from removed
+                                    where external_id is not null) both_sides
+                       group by organization_id, external_id, id having sum(change) <> 0) then
+            return null;
+        end if;
+        added_keys := format('%s except %s', added_keys, removed_keys);
+        removed_keys := format('%s except select organization_id, external_id, id from added', removed_keys);
+    elsif tg_op = 'DELETE' then
+        if not exists (select from removed where external_id is not null) then
+            return null;
+        end if;
+    elsif tg_relid = 'callstats.call'::regclass then
+        begin
+            truncate callstats.call_key;
+        exception when object_in_use then -- by the same TRUNCATE, or a cursor
+            delete from callstats.call_key;
+        end;
+        return null;
+    elsif not exists (select from callstats.call_key) then
+        return null;
+    else
+        removed_keys := format('select organization_id, external_id, id from only %s', tg_relid::regclass);
+    end if;
+
+    -- From here on each statement is planned for the number of its rows: a plan that served one call is kept by the
+    -- session, and would not serve a million.
+    if tg_op <> 'INSERT' then
+        execute format('delete from callstats.call_key k using (%s) r
+            where k.organization_id = r.organization_id and k.external_id = r.external_id and k.call_id = r.id',
+            removed_keys);
+    end if;
+    while tg_op in ('INSERT', 'UPDATE') loop
+        execute format('insert into callstats.call_key (organization_id, external_id, call_id)
+            select organization_id, external_id, id from (%s) a order by organization_id, external_id
+            on conflict do nothing', added_keys);
+        -- Whoever takes over a free key holds it until the end of the transaction; each statement after that sees it.
+        execute format('select from callstats.call_key k, (%s) a where %s
+            order by k.organization_id, k.external_id for update of k', added_keys, is_of_another);
+        execute format('select a.external_id from callstats.call_key k, (%s) a where %s
+            and exists (select from callstats.call c where c.organization_id = k.organization_id
+                        and c.id = k.call_id and c.external_id = k.external_id)
+            order by a.external_id limit 1', added_keys, is_of_another) into taken;
+        if taken is not null then
+            raise exception 'the organization has a call with the external id "%" already', left(taken, 50)
                 using errcode = 'unique_violation', table = 'call', schema = 'callstats', column = 'external_id',
                       constraint = 'call_key_pkey';
         end if;
-    end if;
+        execute format('update callstats.call_key k set call_id = a.id from (%s) a where %s',
+            added_keys, is_of_another);
+        -- A key that was there before the second statement may be gone, and an id may stand twice in this statement.
+        execute format('select exists (select from (%s) a left join callstats.call_key k
+                on k.organization_id = a.organization_id and k.external_id = a.external_id and k.call_id = a.id
+            where k.call_id is null)', added_keys) into is_missing;
+        exit when not is_missing;
+    end loop;
     return null;
+end
+$$;
+
+-- A statement fires the triggers of the table that it names: callstats.call, or one of its partitions.
+create or replace function callstats.install_key_triggers(calls regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if exists (select from pg_trigger where tgname = 'call_key_on_truncate' and tgrelid = calls) then
+        return;
+    end if;
+    execute format('create trigger call_key_on_insert after insert on %s referencing new table as added
+        for each statement execute function callstats.keep_call_key()', calls);
+    execute format('create trigger call_key_on_update after update on %s
+        referencing new table as added old table as removed
+        for each statement execute function callstats.keep_call_key()', calls);
+    execute format('create trigger call_key_on_delete after delete on %s referencing old table as removed
+        for each statement execute function callstats.keep_call_key()', calls);
+    execute format('create trigger call_key_on_truncate before truncate on %s
+        for each statement execute function callstats.keep_call_key()', calls);
 end
 $$;
 
@@ -539,7 +630,8 @@ begin
            then null else new end;
 end
 $$;
-revoke execute on function callstats.keep_call_key(), callstats.call_key_is_new() from public;
+revoke execute on function callstats.keep_call_key(), callstats.install_key_triggers(regclass),
+    callstats.call_key_is_new() from public;
 
 -- Control characters in names that people read are mistakes, and each takes six bytes in an answer. Existing names
 -- stay. In other encodings than UTF8 those above 127 may be letters.
@@ -588,26 +680,43 @@ begin
             for each row when (new.call_date is null or new.agent_id = '' or new.started_at <> old.started_at)
             execute function callstats.complete_call();
     end if;
-    if not exists (select from pg_trigger where tgname = 'call_key_on_insert'
-                   and tgrelid = 'callstats.call'::regclass) then
-        perform callstats.retry_on_lock('lock table callstats.call in share row exclusive mode');
-        create trigger call_key_on_insert
-            after insert on callstats.call
-            for each row when (new.external_id is not null) execute function callstats.keep_call_key();
-        create trigger call_key_on_update
-            after update on callstats.call
-            for each row when (old.external_id is distinct from new.external_id
-                or old.organization_id <> new.organization_id or old.id <> new.id)
-            execute function callstats.keep_call_key();
-        create trigger call_key_on_delete
-            after delete on callstats.call
-            for each row when (old.external_id is not null) execute function callstats.keep_call_key();
-    end if;
     if not exists (select from pg_trigger where tgname = 'call_key_is_new'
                    and tgrelid = 'callstats.call_key'::regclass) then
         create trigger call_key_is_new
             before insert on callstats.call_key
             for each row when (pg_trigger_depth() = 0) execute function callstats.call_key_is_new();
+    end if;
+end
+$$;
+
+-- They were triggers for each row, which the partitions had from callstats.call.
+do $$
+declare
+    missing regclass[] := array(
+        select c.oid::regclass from pg_class c
+        where (c.oid = 'callstats.call'::regclass
+               or c.oid in (select inhrelid from pg_inherits where inhparent = 'callstats.call'::regclass))
+          and not exists (select from pg_trigger where tgrelid = c.oid and tgname = 'call_key_on_truncate')
+        order by c.oid <> 'callstats.call'::regclass, c.oid);
+    calls regclass;
+begin
+    if exists (select from pg_trigger where tgname = 'call_key_on_insert' and tgtype & 1 = 1
+               and tgrelid = 'callstats.call'::regclass) then
+        perform callstats.retry_on_lock('lock table callstats.call in access exclusive mode');
+        drop trigger call_key_on_insert on callstats.call;
+        drop trigger call_key_on_update on callstats.call;
+        drop trigger call_key_on_delete on callstats.call;
+    elsif cardinality(missing) > 0 then
+        perform callstats.retry_on_lock('lock table callstats.call in share row exclusive mode');
+    end if;
+    foreach calls in array missing loop
+        perform callstats.install_key_triggers(calls);
+    end loop;
+    if to_regprocedure('callstats.create_month_partitions(int)') is not null
+       and (select prosrc from pg_proc where oid = to_regprocedure('callstats.create_month_partitions(int)'))
+           not like '%install_key_triggers%' then
+        raise warning 'callstats.create_month_partitions is older than this file'
+            using hint = 'Run partitions.sql, too.';
     end if;
 end
 $$;

@@ -7,6 +7,7 @@ mod env_file;
 mod error;
 mod escape;
 mod installed;
+mod interrupt;
 mod load;
 mod manual;
 mod name;
@@ -21,6 +22,9 @@ pub use error::Error;
 use crate::cli::{OperatorCommand, SchemaCommand};
 use postgres::{Client, Transaction};
 use std::io::Write;
+
+/// Settings of a transaction that may take long.
+const LONG: &str = include_str!("sql/long.sql");
 
 /// Where a command writes: results to standard output, notes for people to standard error.
 pub struct Output<'a> {

@@ -1,6 +1,7 @@
 //! `callstats tenant`: companies, organizations and folders. Touches the database, and the terminal for a question.
 
 use crate::admin::error::Error;
+use crate::admin::interrupt::{self, Step};
 use crate::admin::name::{self, shown};
 use crate::admin::{Output, output, warn_unless_composed};
 use crate::cli::{TenantCommand, TenantName};
@@ -17,6 +18,11 @@ const DELETE: &str = include_str!("sql/tenant_delete.sql");
 
 /// Runs the command.
 pub fn run(command: &TenantCommand, client: &mut Client, out: &mut Output<'_>) -> Result<(), Error> {
+    let work = interrupt::Progress::watch(interrupt::Texts {
+        working: "interrupted; nothing was changed",
+        committing: "interrupted while it was committed; callstats tenant list shows what is there",
+    });
+    work.set(Step::Working);
     let mut transaction = super::transaction(client)?;
     let (changes, json) = match command {
         TenantCommand::List { json } => return list(&mut transaction, *json, out),
@@ -28,7 +34,9 @@ pub fn run(command: &TenantCommand, client: &mut Client, out: &mut Output<'_>) -
             (vec![delete(&mut transaction, name, *with_calls, *yes)?], *json)
         }
     };
+    work.set(Step::Committing);
     transaction.commit()?;
+    work.set(Step::Nothing);
     if json {
         #[derive(Serialize)]
         struct Summary<'a> {
@@ -217,6 +225,7 @@ fn delete(
     with_calls: bool,
     yes: bool,
 ) -> Result<Change, Error> {
+    transaction.batch_execute(super::LONG)?;
     let ids = find(transaction, tenant)?;
     let scope: [&(dyn postgres::types::ToSql + Sync); 3] = [&ids.company, &ids.organization, &ids.folder];
     let what = format!("{} {}", tenant.kind(), path(&tenant.names()));

@@ -4,11 +4,12 @@ import os
 import pathlib
 import pty
 import re
+import signal
 import subprocess
 
 import pytest
 
-from tests.support.processes import CALLSTATS, PROJECT, Folder, as_user
+from tests.support.processes import CALLSTATS, PROJECT, Folder, as_user, wait_until
 from tests.support.worker import ROOT_TOKEN, Worker
 
 CALL = "insert into callstats.call (organization_id, folder_id, started_at, duration_ms) " \
@@ -210,6 +211,43 @@ def test_deleting_calls_asks_on_a_terminal(answer, is_deleted, acme, database):
     assert database.value("select count(*) from callstats.call") == (0 if is_deleted else 1)
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["it asks", "it waits", "it runs"])
+def test_a_deletion_that_is_interrupted_has_changed_nothing_and_says_so(moment, how, acme, database, tmp_path):
+    database.query(CALL)
+    ours, theirs = pty.openpty()
+    words = [CALLSTATS, "tenant", "delete", "acme", "--with-calls", *([] if moment == "it asks" else ["--yes"])]
+    if moment == "it waits":
+        database.query("begin; lock table callstats.call")
+    elif moment == "it runs":  # its calls are deleted, and then
+        database.query("create function public.slow() returns trigger language plpgsql as "
+                       "$$ begin perform pg_sleep(60); return old; end $$; create trigger slow before delete "
+                       "on callstats.folder for each row execute function public.slow()")
+    printed = tmp_path / "printed"
+    with open(printed, "w") as errors:
+        process = subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=errors, text=True,
+                                   **as_user(**acme.environment))
+    os.close(theirs)
+    if moment == "it asks":
+        wait_until(lambda: "Type yes" in printed.read_text())
+    elif moment == "it waits":
+        wait_until(lambda: database.value("select count(*) from pg_locks where not granted") == 1)
+    else:
+        wait_until(lambda: database.value("select count(*) from pg_stat_activity where datname = current_database() "
+                                          "and wait_event = 'PgSleep'") == 1)
+    process.send_signal(how)
+    assert process.communicate(timeout=10)[0] == "" and process.returncode == -how
+    assert "callstats: interrupted; nothing was changed" in printed.read_text()
+    os.close(ours)
+    if moment == "it waits":
+        database.query("rollback")
+    # The server notices within two seconds that nobody waits for the rest.
+    wait_until(lambda: database.value("select count(*) from pg_stat_activity where datname = current_database() "
+                                      "and backend_type = 'client backend'") == 1)
+    assert database.query("select (select count(*) from callstats.call), (select count(*) from callstats.folder)") == [
+        (1, 1)]
+
+
 @pytest.mark.parametrize("how", ["--database", "DATABASE_URL", "PG"])
 def test_each_way_to_connect_works(how, operator, database):
     url = f"host={database.cluster.folder.path} port={database.cluster.port} dbname={database.name} user=owner"
@@ -319,6 +357,13 @@ def test_completions_name_every_command(shell, operator):
                 "_callstats callstats '' token; echo \"${COMPREPLY[@]}\""
         done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
         assert {"add", "list", "revoke"} <= set(done.stdout.split()), done.stderr
+
+
+def test_completions_of_the_package_are_those_that_the_executable_prints(operator):
+    for shell, name in (("bash", "callstats"), ("zsh", "_callstats"), ("fish", "callstats.fish")):
+        shipped = (PROJECT / "deploy" / "completions" / name).read_text()
+        assert shipped == operator.done("completions", shell), \
+            f"target/release/callstats completions {shell} > deploy/completions/{name}"
 
 
 def test_manual_pages_are_those_of_the_help():

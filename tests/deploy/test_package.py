@@ -76,6 +76,10 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     inside(root, "dpkg", "-i", "/tmp/callstats.deb")
     come = files(root) - before
     assert {"usr/bin/callstats", "usr/share/callstats/schema.sql", "usr/share/man/man8/callstats.8.gz"} <= come
+    pages = {f"usr/share/man/man8/{page.name}.gz" for page in (PROJECT / "deploy" / "man").iterdir()}
+    completions = {"usr/share/bash-completion/completions/callstats", "usr/share/zsh/vendor-completions/_callstats",
+                   "usr/share/fish/vendor_completions.d/callstats.fish"}
+    assert pages | completions <= come
     page = root / "usr/share/callstats/page"
     for source in (PROJECT / "deploy" / "page").iterdir():
         assert inside(root, "cat", f"/usr/share/callstats/page/{source.name}") == source.read_text(), source.name

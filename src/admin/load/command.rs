@@ -2,6 +2,7 @@
 //! database, the terminal and signals.
 
 use crate::admin::error::Error;
+use crate::admin::interrupt::{self, Step};
 use crate::admin::load::batch::{Ending, Message, Opening};
 use crate::admin::load::input::Input;
 use crate::admin::load::loaded::{self, Known};
@@ -18,13 +19,7 @@ use crate::admin::{Output, connect, output};
 use crate::cli::{ExistingCalls, KnownFiles, LoadArguments};
 use postgres::{Client, Transaction};
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
-use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use toml::Value;
@@ -39,13 +34,15 @@ pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'
     }
     let mapping = mapping(arguments)?;
     let mut client = connect::connect(database)?;
-    let state = Arc::new(AtomicU8::new(NOTHING));
-    tell_when_interrupted(&state);
+    let work = interrupt::Progress::watch(interrupt::Texts {
+        working: "interrupted; nothing of the file was loaded",
+        committing: "interrupted while it was committed: load it again, no call counts twice",
+    });
     let mut results = Vec::new();
     let mut failed: Option<Error> = None;
     for path in &arguments.files {
         let name = Input::name_of(path);
-        let outcome = load(&mut client, arguments, &mapping, path, &state);
+        let outcome = load(&mut client, arguments, &mapping, path, &work);
         match outcome {
             Ok(summary) => {
                 for note in summary.notes() {
@@ -101,14 +98,14 @@ fn load(
     arguments: &LoadArguments,
     mapping: &Mapping,
     path: &Path,
-    state: &Arc<AtomicU8>,
+    work: &interrupt::Progress,
 ) -> Result<Summary, Error> {
     let input = Input::open(path)?;
     let name = Input::name_of(path);
     let progress = Progress::new(&name, input.length());
-    state.store(WORKING, Ordering::SeqCst);
-    let loaded = load_in_transaction(client, arguments, mapping, input, name, &progress, state);
-    state.store(NOTHING, Ordering::SeqCst);
+    work.set(Step::Working);
+    let loaded = load_in_transaction(client, arguments, mapping, input, name, &progress, work);
+    work.set(Step::Nothing);
     loaded
 }
 
@@ -119,7 +116,7 @@ fn load_in_transaction(
     input: Input,
     name: String,
     progress: &Progress,
-    state: &Arc<AtomicU8>,
+    work: &interrupt::Progress,
 ) -> Result<Summary, Error> {
     let mut transaction = begin(client, arguments.check)?;
     let known = Known::find(&mut transaction, &input, mapping)?;
@@ -165,7 +162,7 @@ fn load_in_transaction(
         loaded::note(&mut transaction, &name, summary.calls, &ending.fingerprint, unfinished, has_ids)?;
     }
     progress.step("committing");
-    state.store(COMMITTING, Ordering::SeqCst);
+    work.set(Step::Committing);
     transaction.commit().map_err(|error| {
         let mut error = Error::from(error);
         if error.hint.is_empty() || error.hint.starts_with("check that") {
@@ -179,7 +176,7 @@ fn load_in_transaction(
 /// A transaction in which loads of files come one after another.
 fn begin(client: &mut Client, is_check: bool) -> Result<Transaction<'_>, Error> {
     let mut transaction = crate::admin::transaction(client)?;
-    transaction.batch_execute(include_str!("sql/settings.sql"))?;
+    transaction.batch_execute(crate::admin::LONG)?;
     if !is_check {
         // Two loads of one file at the same time: the second waits, and then knows it.
         transaction.batch_execute("lock table callstats.loaded_file in share row exclusive mode")?;
@@ -283,29 +280,6 @@ fn summary(
         loaded_before,
         left_line: ending.left,
     }
-}
-
-const NOTHING: u8 = 0;
-const WORKING: u8 = 1;
-const COMMITTING: u8 = 2;
-
-/// On a signal, reports what became of the file, and ends as the signal does. The server rolls back what was not
-/// committed.
-fn tell_when_interrupted(state: &Arc<AtomicU8>) {
-    let state = Arc::clone(state);
-    // Without it, the process ends all the same.
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            let what = match state.load(Ordering::SeqCst) {
-                COMMITTING => "interrupted while it was committed: load it again, no call counts twice",
-                WORKING => "interrupted; nothing of the file was loaded",
-                _ => "interrupted",
-            };
-            let _ = writeln!(io::stderr(), "\rcallstats: {what}");
-            let _ = emulate_default_handler(signal);
-        }
-    });
 }
 
 /// The mapping of the arguments.

@@ -15,7 +15,7 @@ use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 
 const CREATE: &str = include_str!("../sql/gather.sql");
-const DIFFERENT: &str = include_str!("../sql/different_records.sql");
+const SINGLE: &str = include_str!("../sql/single.sql");
 const INCOMPLETE: &str = include_str!("../sql/incomplete_calls.sql");
 const COMPARE: &str = include_str!("../sql/compare.sql");
 const REPLACE: &str = include_str!("../sql/replace_calls.sql");
@@ -99,8 +99,16 @@ impl Gathered {
         existing: Existing,
         step: impl Fn(&'static str),
     ) -> Result<(), Error> {
-        if !self.folds {
-            let mut rows = store.transaction.query_raw(DIFFERENT, NO_PARAMETERS)?;
+        store.transaction.batch_execute("analyze pg_temp.callstats_record")?;
+        if self.folds {
+            store.transaction.batch_execute(&fold(&self.takes))?;
+        } else {
+            store.transaction.batch_execute(SINGLE)?;
+            let mut rows = store.transaction.query_raw(
+                "select call, line, differing_line from pg_temp.callstats_folded
+                 where differing_line is not null order by line",
+                NO_PARAMETERS,
+            )?;
             while let Some(row) = rows.next()? {
                 let (call, first, line): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
                 let reason = format!("another record of this call, at line {first}, has other values");
@@ -108,7 +116,6 @@ impl Gathered {
                 store.problems.add(number(line), Problem::of_value("call", &call, reason, hint));
             }
         }
-        store.transaction.batch_execute(&fold(&self.takes))?;
         let mut rows = store.transaction.query_raw(INCOMPLETE, NO_PARAMETERS)?;
         while let Some(row) = rows.next()? {
             let (line, what): (i64, String) = (row.try_get("line")?, row.try_get("what")?);
@@ -134,22 +141,22 @@ impl Gathered {
             ids.push(store.resolver.folders.get(at).and_then(|folder| folder.id));
         }
         store.transaction.execute(COMPARE, &[&numbers, &ids])?;
-        store.transaction.batch_execute("analyze pg_temp.callstats_compared")?;
         step("counting");
-        self.count(store)?;
+        let changed = self.count(store)?;
         if store.is_check {
             return Ok(());
         }
         step("writing");
-        if existing == Existing::Replace {
+        if existing == Existing::Replace && changed > 0 {
+            store.transaction.batch_execute("analyze pg_temp.callstats_compared")?;
             store.transaction.execute(REPLACE, &[]).map_err(refused)?;
         }
         store.transaction.execute(ADD, &[]).map_err(refused)?;
         Ok(())
     }
 
-    /// What the calls are like.
-    fn count(&self, store: &mut Store<'_, '_>) -> Result<(), Error> {
+    /// What the calls are like. Returns how many are there with other values.
+    fn count(&self, store: &mut Store<'_, '_>) -> Result<u64, Error> {
         let row = store.transaction.query_one(
             "select count(*) filter (where id is null), count(*) filter (where id is not null and not differs),
                     count(*) filter (where differs)
@@ -176,7 +183,7 @@ impl Gathered {
             let folder = usize::try_from(folder).unwrap_or_default();
             statistics.add(folder, place, agent.as_deref(), started_at, total);
         }
-        Ok(())
+        Ok(counted.changed)
     }
 }
 
@@ -195,39 +202,47 @@ fn number(number: i64) -> u64 {
 }
 
 /// The statement that makes one call of the records that have the same id: an array that sorts first tells which of
-/// them gives a field.
+/// them gives a field. Its last element is the value, if that is a number.
 fn fold(takes: &Takes) -> String {
-    let at = "coalesce(extract(epoch from started_at) * 1000000, 9e18)::bigint";
-    let key = |field: &TakeField, rank: &str, column: &str| {
+    let at = "coalesce(date_part('epoch', started_at) * 1000000, 9e18)::bigint";
+    let key = |field: &TakeField, rank: &str, column: &str, value: &str| {
         let key = match field.take {
             Take::First | Take::Earliest | Take::Sum | Take::Span => format!("{at}, number"),
             Take::Last | Take::Latest => format!("-{at}, -number"),
             Take::Longest => "-coalesce(duration_ms, -1), number".to_owned(),
         };
-        format!("min(array[{rank}::bigint, {key}]) filter (where {column} is not null)")
+        format!("min(array[{rank}::bigint, {key}{value}]) filter (where {column} is not null)")
     };
     let is_plain = |field: &TakeField, take: Take| field.take == take && field.prefer.is_empty();
-    let start = if is_plain(&takes.start, Take::Earliest) {
-        "null::bigint[]".to_owned()
+    let none = || "null::bigint[]".to_owned();
+    let (start, started_at, start_join) = if is_plain(&takes.start, Take::Earliest) {
+        (none(), "f.earliest", "")
     } else {
-        key(&takes.start, "start_rank", "started_at")
+        (
+            key(&takes.start, "start_rank", "started_at", ""),
+            "start.started_at",
+            "left join pg_temp.callstats_record start on start.number = abs(f.start_key[3])",
+        )
     };
     let duration = match takes.duration.take {
-        _ if is_plain(&takes.duration, Take::Longest) => "null::bigint[]".to_owned(),
-        Take::Sum | Take::Span => "null::bigint[]".to_owned(),
-        _ => key(&takes.duration, "duration_rank", "duration_ms"),
+        _ if is_plain(&takes.duration, Take::Longest) => none(),
+        Take::Sum | Take::Span => none(),
+        _ => key(&takes.duration, "duration_rank", "duration_ms", ", duration_ms"),
     };
     let simple_duration = match takes.duration.take {
         Take::Sum => "sum(duration_ms)",
         Take::Span => {
-            "round(extract(epoch from max(started_at + duration_ms * interval '1 ms') - min(started_at)) * 1000)::bigint"
+            "round(extract(epoch from max(started_at + duration_ms * interval '1 ms') - min(started_at))
+                 * 1000)::bigint"
         }
         _ => "max(duration_ms)",
     };
     include_str!("../sql/fold.sql")
-        .replace("$folder_key", &key(&takes.folder, "folder_rank", "folder"))
-        .replace("$agent_key", &key(&takes.agent, "agent_rank", "agent"))
+        .replace("$folder_key", &key(&takes.folder, "folder_rank", "folder", ", folder"))
+        .replace("$agent_key", &key(&takes.agent, "agent_rank", "agent", ""))
         .replace("$start_key", &start)
+        .replace("$started_at", started_at)
+        .replace("$start_join", start_join)
         .replace("$duration_key", &duration)
         .replace("$simple_duration", simple_duration)
 }

@@ -1,0 +1,56 @@
+//! What a signal says when it ends a command that writes. Touches signals and standard error.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How far the command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Nothing,
+    Working,
+    Committing,
+}
+
+/// What is said of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Texts {
+    pub working: &'static str,
+    pub committing: &'static str,
+}
+
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<AtomicU8>);
+
+impl Progress {
+    /// From now on a signal says what became of the work, and then ends the process as it does by itself. The server
+    /// takes back what was not committed.
+    pub fn watch(texts: Texts) -> Self {
+        let progress = Self(Arc::new(AtomicU8::new(Step::Nothing as u8)));
+        // Without it, the process ends all the same.
+        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return progress };
+        let step = Arc::clone(&progress.0);
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                let step = step.load(Ordering::SeqCst);
+                let what = if step == Step::Committing as u8 {
+                    texts.committing
+                } else if step == Step::Working as u8 {
+                    texts.working
+                } else {
+                    "interrupted"
+                };
+                let _ = writeln!(io::stderr(), "\rcallstats: {what}");
+                let _ = emulate_default_handler(signal);
+            }
+        });
+        progress
+    }
+
+    pub fn set(&self, step: Step) {
+        self.0.store(step as u8, Ordering::SeqCst);
+    }
+}
