@@ -68,15 +68,38 @@ def settings_as_calls(one_folder):
         create view callstats.call_source as
             select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
             concat_ws(' ', current_setting('transaction_read_only'), current_setting('jit'),
-                current_setting('plan_cache_mode'), current_setting('search_path')) as agent_id,
+                current_setting('plan_cache_mode'), current_setting('idle_in_transaction_session_timeout'),
+                current_setting('search_path')) as agent_id,
             1 as calls, callstats.ms('statement_timeout') as duration_ms;
         grant select on callstats.call_source to callstats_worker;
         grant execute on function callstats.ms(text) to callstats_worker""")
     return one_folder
 
 
+ROLE_LIMITS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+
+
+@pytest.fixture(params=["as schema.sql has it", "without limits", "with limits of the site"])
+def role(request, one_folder):
+    """The role is that of all databases of the server: what it had is set again."""
+    limits = {
+        "as schema.sql has it": ROLE_LIMITS,
+        "without limits": dict.fromkeys(ROLE_LIMITS, 0),
+        "with limits of the site": {"statement_timeout": "1s", "idle_in_transaction_session_timeout": "7s"},
+    }
+
+    def set_limits(values):
+        for name, value in values.items():
+            one_folder.query(f"alter role callstats_worker set {name} = '{value}'")
+
+    set_limits(limits[request.param])
+    yield "7s" if "site" in request.param else "1min"
+    set_limits(ROLE_LIMITS)
+
+
 @pytest.mark.parametrize("way", ["direct", *MODES])
-def test_settings_hold_in_every_mode(way, settings_as_calls, start):
+def test_settings_hold_in_every_mode(way, role, settings_as_calls, start):
+    """Whatever the role has. The limit of idle transactions is the role's if it has one."""
     database = settings_as_calls
     url = database.url if way == "direct" else start(PgBouncer, database, way).url
     worker = start(Worker, url, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")
@@ -85,7 +108,7 @@ def test_settings_hold_in_every_mode(way, settings_as_calls, start):
     for answer in answers:
         (day,) = json.loads(answer)
         (agent,) = day["agents"]
-        assert agent["agent_id"] == "on off force_generic_plan pg_catalog, pg_temp"
+        assert agent["agent_id"] == f"on off force_generic_plan {role} pg_catalog, pg_temp"
         assert day["avg_duration_seconds"] == 12
 
 
@@ -102,7 +125,7 @@ def test_statement_timeout_holds_through_a_pooler(mode, gated, start):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
-    """Another client of the same pool finds the defaults of the server."""
+    """Another client of the same pool finds the defaults of the role."""
     pooler = start(PgBouncer, replay_database, mode, default_pool_size=1)
     worker = start(Worker, pooler.url, CALLSTATS_DB_CONNECTIONS="1")
     assert worker.ask("GET", DAY).body == BILLING
@@ -116,7 +139,7 @@ def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
         check=True,
         **as_user(),
     )
-    assert shown.stdout.split() == ["0", "off"]
+    assert shown.stdout.split() == ["30s", "off"]
 
 
 @pytest.mark.parametrize("mode", MODES)
