@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -13,11 +14,22 @@ import pytest
 
 from ..support import fastcgi
 from ..support.pgbouncer import PgBouncer
+from ..support.postgres import Cluster
 from ..support.processes import as_user, wait_until
-from ..support.sample import BILLING, DAY
+from ..support.sample import BILLING, DATA, DAY
 from ..support.worker import ROOT_TOKEN, Worker, cgi, check
 
 MODES = ["session", "transaction"]
+
+
+@pytest.fixture
+def own_database():
+    """In a cluster of its own, which the test stops and starts."""
+    cluster = Cluster(name="pooled")
+    database = cluster.database("calls")
+    database.script(DATA)
+    yield database
+    cluster.remove()
 
 
 def assert_answered_by_cgi(url, folder, pooler):
@@ -175,8 +187,13 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
     assert " WARN " not in worker.text()
 
 
+# A server connection that PgBouncer could not open, or closed itself during its login because of PAUSE or KILL, counts
+# as failed: PgBouncer opens no other for server_login_retry, which is 15 seconds unless it is set.
+RETRY = {"server_login_retry": 1}
+
+
 def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
-    pooler = start(PgBouncer, replay_database, "transaction")
+    pooler = start(PgBouncer, replay_database, "transaction", **RETRY)
     worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="12000")
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
@@ -190,6 +207,42 @@ def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
         wait_until(lambda: os.path.exists(worker.socket))
         pooler.admin("RESUME")
         assert waiting.result(30).body == BILLING, worker.text() + (pooler.folder / "log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_requests_are_answered_soon_after_a_pooler_recovered(mode, own_database, start):
+    """Whatever kept it from answering. In session mode PAUSE waits for all clients to leave, so it is left out."""
+    pooler = start(PgBouncer, own_database, mode, **RETRY)
+    name, cluster = own_database.name, own_database.cluster
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
+    assert worker.ask("GET", DAY).body == BILLING
+    ways = [
+        (lambda: pooler.admin(f"KILL {name}"), lambda: pooler.admin(f"RESUME {name}")),
+        (cluster.stop, cluster.start),
+        (lambda: pooler.admin("RECONNECT"), lambda: None),
+    ]
+    if mode == "transaction":
+        ways.append((lambda: pooler.admin("PAUSE"), lambda: pooler.admin("RESUME")))
+    for fail, recover in ways:
+        fail()
+        for _ in range(2):
+            began = time.monotonic()
+            assert worker.ask("GET", DAY).status in (200, 503) and time.monotonic() - began < 4
+        recover()
+        wait_until(lambda: worker.ask("GET", DAY).body == BILLING, 6, f"recovered, {mode}")
+    assert not re.search(r"Hint: *$", worker.text(), re.MULTILINE), worker.text()
+
+
+def test_logins_that_a_pooler_refuses_are_reported_as_such(replay_database, start):
+    pooler = start(PgBouncer, replay_database, "transaction", max_client_conn=2)
+    with contextlib.closing(psycopg2.connect(pooler.url)), contextlib.closing(psycopg2.connect(pooler.url)):
+        status, _, log = cgi(pooler.url, pooler.folder, DAY)
+        assert status == 503 and "the database refused the connection: no more connections allowed" in log, log
+    worker = start(Worker, pooler.url)
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(100)))
+    assert {answer.body for answer in answers} == {BILLING}, "two connections are enough"
 
 
 def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):

@@ -158,7 +158,7 @@ mod tests {
             ("postgresql://[::1]:5433,[fe80::1]", "host=::1,fe80::1;port=5433,;"),
             ("postgresql://h?ssl=true", "host=h;sslmode=require;"),
             ("postgresql://:1,:2", "host=,;port=1,2;"),
-            ("postgresql:// u @h / db ?user=x& ", "user=x;host=h;dbname=db;"),
+            ("postgresql:// u @h / db ? user = x &", "user=u;host=h;dbname=db;user=x;"),
             ("host=\u{a0} \u{b}user=x", "host=\u{a0};user=x;"),
             ("postgresql://h/db?application_name=a+b", "host=h;dbname=db;application_name=a+b;"),
         ] {
