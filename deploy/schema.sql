@@ -6,7 +6,8 @@
 -- what exists is kept. All of it happens, or nothing.
 --
 -- Privileges. Run it as a superuser or as the owner of the database. A plain owner needs the role callstats_worker to
--- exist: "create role callstats_worker login connection limit 20". PostgreSQL lets every role create temporary tables.
+-- exist: "create role callstats_worker login connection limit 20". The role's limits that it may not set are skipped
+-- with a warning. PostgreSQL lets every role create temporary tables.
 -- callstats needs none; if the database is used for nothing else: "revoke temporary on database DATABASE from public".
 --
 -- Locks. Everything that callstats ships takes its locks in this order, waits up to 1.5 seconds for one, and then lets
@@ -102,6 +103,34 @@ exception
             using hint = 'As a superuser: alter role callstats_worker connection limit 20';
     when others then
         if sqlerrm !~ 'tuple concurrently updated' then -- by a run in another database of this server
+            raise;
+        end if;
+end
+$$;
+
+-- The worker sets its limits for each session or transaction. These are for whatever else logs in as the role, and for
+-- a transaction whose client vanished before its first statement. What was set for the role is kept, 0 as well. There
+-- is no lock_timeout, because statement_timeout counts the wait for a lock, too.
+do $$
+declare
+    name text;
+    value text;
+begin
+    for name, value in
+        select * from (values ('statement_timeout', '30s'), ('idle_in_transaction_session_timeout', '60s')) of_role
+    loop
+        if not exists (select from pg_roles, unnest(rolconfig) setting
+                       where rolname = 'callstats_worker' and starts_with(setting, name || '=')) then
+            execute format('alter role callstats_worker set %s = %L', name, value);
+        end if;
+    end loop;
+exception
+    when insufficient_privilege then
+        raise warning 'callstats_worker has no %, and % may not set one', name, current_user
+            using hint = 'As a superuser: alter role callstats_worker set statement_timeout = ''30s''; '
+                'alter role callstats_worker set idle_in_transaction_session_timeout = ''60s''';
+    when others then
+        if sqlerrm !~ 'tuple concurrently updated' and sqlstate <> '23505' then -- by a run in another database
             raise;
         end if;
 end

@@ -215,6 +215,7 @@ fuzz_target!(|input: Input| {
         request_uri: input.request_uri.map(prefixed),
         script_name: input.script_name,
         path_info: input.path_info,
+        proxied_path: None,
         query_string,
         authorization: input.authorization,
         is_probe: false,

@@ -10,7 +10,8 @@ pub enum PathSource {
     /// `REQUEST_URI`, as the client sent it; without it the other.
     #[default]
     RequestUri,
-    /// `SCRIPT_NAME` and `PATH_INFO`, as the web server rewrote it. `%2F` is a slash in them.
+    /// `SCRIPT_NAME` and `PATH_INFO`, as the web server rewrote it. `%2F` is a slash in them. Apache's mod_proxy_fcgi
+    /// has the path in `SCRIPT_FILENAME` instead, encoded.
     PathInfo,
 }
 
@@ -35,6 +36,8 @@ pub struct CgiParams {
     pub script_name: Option<Vec<u8>>,
     /// `PATH_INFO`: the rest of the path, decoded.
     pub path_info: Option<Vec<u8>>,
+    /// The path of the URL in `SCRIPT_FILENAME`, still encoded: where mod_proxy_fcgi sends the request to.
+    pub proxied_path: Option<Vec<u8>>,
     /// `QUERY_STRING`, as it was sent.
     pub query_string: Option<Vec<u8>>,
     /// `HTTP_AUTHORIZATION`.
@@ -51,6 +54,7 @@ impl CgiParams {
             request_uri: value("REQUEST_URI").filter(|uri| !uri.is_empty()),
             script_name: value("SCRIPT_NAME"),
             path_info: value("PATH_INFO"),
+            proxied_path: value("SCRIPT_FILENAME").and_then(|name| path_of_proxy_url(&name).map(<[u8]>::to_vec)),
             query_string: value("QUERY_STRING"),
             // An internal redirect of Apache renames what a rewrite rule has set.
             authorization: value("HTTP_AUTHORIZATION").or_else(|| value("REDIRECT_HTTP_AUTHORIZATION")),
@@ -64,9 +68,11 @@ impl CgiParams {
         if source == PathSource::RequestUri || self.request_uri.is_none() || !is_there {
             return Cow::Borrowed(self);
         }
+        // With PATH_INFO, SCRIPT_FILENAME is the name of a file.
+        let request_uri = self.proxied_path.clone().filter(|_| self.path_info.is_none());
         // The query of a rewritten address may be another, too; without one of its own it is the client's.
         let query_string = Some(self.raw_query().to_vec());
-        Cow::Owned(Self { request_uri: None, query_string, ..self.clone() })
+        Cow::Owned(Self { request_uri, query_string, ..self.clone() })
     }
 
     /// Whether the method is HEAD, which gets the headers of GET and no body.
@@ -107,6 +113,15 @@ impl CgiParams {
     }
 }
 
+/// `/path` of `proxy:fcgi://host/path?query`.
+fn path_of_proxy_url(name: &[u8]) -> Option<&[u8]> {
+    let url = name.strip_prefix(b"proxy:")?;
+    let scheme = url.windows(3).position(|bytes| bytes == b"://")?;
+    let rest = url.get(scheme + 3..)?;
+    let path = rest.get(rest.iter().position(|&byte| byte == b'/')?..)?;
+    path.split(|&byte| byte == b'?').next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +138,17 @@ mod tests {
         assert_eq!(&*rewritten.with_path_from(PathSource::RequestUri).raw_path(), b"/api/v1/acme/a%20b");
         let read = rewritten.with_path_from(PathSource::PathInfo);
         assert_eq!((&*read.raw_path(), read.raw_query()), (&b"/stats/acme/a b"[..], &b"daterange=-"[..]));
+        let by_apache = CgiParams {
+            script_name: text("/api/v1/acme/a%20b"),
+            path_info: None,
+            proxied_path: path_of_proxy_url(b"proxy:fcgi://callstats/stats/acme/a%2Fb?x=/y").map(<[u8]>::to_vec),
+            ..rewritten.clone()
+        };
+        assert_eq!(&*by_apache.with_path_from(PathSource::PathInfo).raw_path(), b"/stats/acme/a%2Fb");
+        assert_eq!(&*by_apache.with_path_from(PathSource::RequestUri).raw_path(), b"/api/v1/acme/a%20b");
+        for other in ["/usr/lib/cgi-bin/callstats", "proxy:", "proxy:fcgi://callstats", "fcgi://callstats/x"] {
+            assert_eq!(path_of_proxy_url(other.as_bytes()), None);
+        }
         let without = CgiParams { script_name: None, path_info: None, ..rewritten };
         assert_eq!(&*without.with_path_from(PathSource::PathInfo).raw_path(), b"/api/v1/acme/a%20b");
     }

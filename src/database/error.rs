@@ -121,7 +121,11 @@ pub fn classify_connect_error(error: &postgres::Error) -> DatabaseError {
             format!("cannot connect to the database: {}", describe(error)),
             "check that PostgreSQL is running and that DATABASE_URL is correct",
         ),
-        ConnectionLost => DatabaseError { kind: Unavailable, ..classified },
+        ConnectionLost => DatabaseError {
+            kind: Unavailable,
+            message: format!("the database refused the connection: {}", describe(error)),
+            ..classified
+        },
         _ => classified,
     }
 }

@@ -35,7 +35,15 @@ def server():
     home.write(
         ".pg_service.conf",
         f"# ours\n[good]\nhost=127.0.0.1\nport={cluster.port}\ndbname={database.name}\nuser=callstats_worker\n"
-        "password=p's x\n[bad]\nhost=127.0.0.1\nport=1\n[nested]\nservice=good\n",
+        "password=p's x\n[bad]\nhost=127.0.0.1\nport=1\n[nested]\nservice=good\n"
+        f"[spaced]  # ours \n\t host=127.0.0.1 \r\nport={cluster.port}\n\nport=1\n[around]\nhost = 127.0.0.1\n"
+        .encode()
+        + b"# f\xfcr [Latin1]\n",
+    )
+    home.write(
+        "colons",
+        f"*:*:*:*\n::1:{cluster.port}:*:callstats_worker:p\\'s x:y\n127.0.0.1:*:*:*:\n*:*:*:*:p's x\n".encode()
+        + b"# f\xfcr\n",
     )
     home.write("passwords", f"# x\nelsewhere:*:*:*:no\n127.0.0.1:{cluster.port}:*:callstats_worker:p's x\n")
     home.write("open", "*:*:*:*:p's x\n", 0o644)
@@ -61,6 +69,8 @@ CASES = [
     ("service=good", {}),
     ("service=none", {}),
     ("service=nested", {}),
+    ("service=spaced dbname={db} user=callstats_worker password='p\\'s x'", {}),
+    ("service=around dbname={db} user=callstats_worker password='p\\'s x'", {}),
     ("service=bad port={port}", {}),
     ("service=bad", {}),
     ("application_name=x", {"PGSERVICE": "good"}),
@@ -68,6 +78,9 @@ CASES = [
     ("dbname={db}", {"PGHOST": "{socket}", "PGPORT": "{port}", "PGUSER": "callstats_worker"}),
     (TCP + " passfile={home}/passwords", {}),
     (TCP + " passfile={home}/open", {}),
+    (TCP + " passfile={home}/colons", {}),
+    ("postgresql://callstats_worker@[::1]:{port}/{db}?passfile={home}/colons", {}),
+    ("postgresql://callstats_worker@[::1],127.0.0.1:{port}/{db}?passfile={home}/colons", {}),
     (TCP, {"PGPASSFILE": "{home}/passwords"}),
     (TCP + " passfile={home}/nowhere", {}),
     (SOCKET + " hostaddr=127.0.0.1", {}),

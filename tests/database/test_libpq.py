@@ -91,6 +91,36 @@ def test_newer_option_is_read_as_psql_reads_it(option, environment, replay_datab
     assert (found == "refused") == (expected == "refused"), f"{text}\npsql: {error}"
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://callstats_worker@{socket}:{port}/{db}",
+        "postgresql:// callstats_worker @ {socket} : {port} / {db} ? connect_timeout = 5 ",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?application_name=a b",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?application_name=a%20b",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?application_name=a&",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?application_name=a&&connect_timeout=5",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?&application_name=a",
+        "postgresql://callstats_worker@{socket}:{port}/{db}?application%5Fname=a",
+        "postgresql://callstats_worker@{socket}:1,{socket}:{port}/{db}",
+        "postgresql://callstats_worker@{socket}%2C{socket}:1,{port}/{db}",
+        "postgresql://callstats_worker@:1,:{port}/{db}?host=%2Fnowhere,{socket}",
+        "postgresql://callstats_worker@[]:{port}/{db}?host={socket}",
+        "postgresql://callstats_worker@/{db}?host={socket}&port={port}#x",
+        " postgresql://callstats_worker@{socket}:{port}/{db}",
+        "POSTGRESQL://callstats_worker@{socket}:{port}/{db}",
+    ],
+)
+def test_uri_is_read_as_psql_reads_it(uri, replay_database, replay_worker, library):
+    cluster = replay_database.cluster
+    socket = str(cluster.folder.path).replace("/", "%2F")
+    uri = uri.format(socket=socket, port=cluster.port, db=replay_database.name)
+    expected, error = psql(uri, **library)
+    found, text = callstats(uri, replay_worker.folder)
+    assert (found == "refused") == (expected == "refused"), f"{text}\npsql: {error}"
+
+
 def test_refused_option_is_one_that_psql_knows(replay_database, library):
     """A refusal says that it is not supported, never that there is no such option."""
     for option in ("require_auth=none", "sslkeylogfile=/dev/null", "oauth_scope=x", "replication=database"):

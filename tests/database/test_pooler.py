@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -13,11 +14,22 @@ import pytest
 
 from ..support import fastcgi
 from ..support.pgbouncer import PgBouncer
+from ..support.postgres import Cluster
 from ..support.processes import as_user, wait_until
-from ..support.sample import BILLING, DAY
+from ..support.sample import BILLING, DATA, DAY
 from ..support.worker import ROOT_TOKEN, Worker, cgi, check
 
 MODES = ["session", "transaction"]
+
+
+@pytest.fixture
+def own_database():
+    """In a cluster of its own, which the test stops and starts."""
+    cluster = Cluster(name="pooled")
+    database = cluster.database("calls")
+    database.script(DATA)
+    yield database
+    cluster.remove()
 
 
 def assert_answered_by_cgi(url, folder, pooler):
@@ -68,15 +80,38 @@ def settings_as_calls(one_folder):
         create view callstats.call_source as
             select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id,
             concat_ws(' ', current_setting('transaction_read_only'), current_setting('jit'),
-                current_setting('plan_cache_mode'), current_setting('search_path')) as agent_id,
+                current_setting('plan_cache_mode'), current_setting('idle_in_transaction_session_timeout'),
+                current_setting('search_path')) as agent_id,
             1 as calls, callstats.ms('statement_timeout') as duration_ms;
         grant select on callstats.call_source to callstats_worker;
         grant execute on function callstats.ms(text) to callstats_worker""")
     return one_folder
 
 
+ROLE_LIMITS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+
+
+@pytest.fixture(params=["as schema.sql has it", "without limits", "with limits of the site"])
+def role(request, one_folder):
+    """The role is that of all databases of the server: what it had is set again."""
+    limits = {
+        "as schema.sql has it": ROLE_LIMITS,
+        "without limits": dict.fromkeys(ROLE_LIMITS, 0),
+        "with limits of the site": {"statement_timeout": "1s", "idle_in_transaction_session_timeout": "7s"},
+    }
+
+    def set_limits(values):
+        for name, value in values.items():
+            one_folder.query(f"alter role callstats_worker set {name} = '{value}'")
+
+    set_limits(limits[request.param])
+    yield "7s" if "site" in request.param else "1min"
+    set_limits(ROLE_LIMITS)
+
+
 @pytest.mark.parametrize("way", ["direct", *MODES])
-def test_settings_hold_in_every_mode(way, settings_as_calls, start):
+def test_settings_hold_in_every_mode(way, role, settings_as_calls, start):
+    """Whatever the role has. The limit of idle transactions is the role's if it has one."""
     database = settings_as_calls
     url = database.url if way == "direct" else start(PgBouncer, database, way).url
     worker = start(Worker, url, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")
@@ -85,7 +120,7 @@ def test_settings_hold_in_every_mode(way, settings_as_calls, start):
     for answer in answers:
         (day,) = json.loads(answer)
         (agent,) = day["agents"]
-        assert agent["agent_id"] == "on off force_generic_plan pg_catalog, pg_temp"
+        assert agent["agent_id"] == f"on off force_generic_plan {role} pg_catalog, pg_temp"
         assert day["avg_duration_seconds"] == 12
 
 
@@ -102,7 +137,7 @@ def test_statement_timeout_holds_through_a_pooler(mode, gated, start):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
-    """Another client of the same pool finds the defaults of the server."""
+    """Another client of the same pool finds the defaults of the role."""
     pooler = start(PgBouncer, replay_database, mode, default_pool_size=1)
     worker = start(Worker, pooler.url, CALLSTATS_DB_CONNECTIONS="1")
     assert worker.ask("GET", DAY).body == BILLING
@@ -116,7 +151,7 @@ def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
         check=True,
         **as_user(),
     )
-    assert shown.stdout.split() == ["0", "off"]
+    assert shown.stdout.split() == ["30s", "off"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -152,9 +187,13 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
     assert " WARN " not in worker.text()
 
 
+# A server connection that PgBouncer could not open, or closed itself during its login because of PAUSE or KILL, counts
+# as failed: PgBouncer opens no other for server_login_retry, which is 15 seconds unless it is set.
+RETRY = {"server_login_retry": 1}
+
+
 def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
-    """PgBouncer takes a login of its own that PAUSE ends for a failed one, and tries again after server_login_retry."""
-    pooler = start(PgBouncer, replay_database, "transaction", server_login_retry=1)
+    pooler = start(PgBouncer, replay_database, "transaction", **RETRY)
     worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="5000")
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
@@ -168,6 +207,42 @@ def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
         wait_until(lambda: os.path.exists(worker.socket))
         pooler.admin("RESUME")
         assert waiting.result(30).body == BILLING, worker.text() + (pooler.folder / "log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_requests_are_answered_soon_after_a_pooler_recovered(mode, own_database, start):
+    """Whatever kept it from answering. In session mode PAUSE waits for all clients to leave, so it is left out."""
+    pooler = start(PgBouncer, own_database, mode, **RETRY)
+    name, cluster = own_database.name, own_database.cluster
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
+    assert worker.ask("GET", DAY).body == BILLING
+    ways = [
+        (lambda: pooler.admin(f"KILL {name}"), lambda: pooler.admin(f"RESUME {name}")),
+        (cluster.stop, cluster.start),
+        (lambda: pooler.admin("RECONNECT"), lambda: None),
+    ]
+    if mode == "transaction":
+        ways.append((lambda: pooler.admin("PAUSE"), lambda: pooler.admin("RESUME")))
+    for fail, recover in ways:
+        fail()
+        for _ in range(2):
+            began = time.monotonic()
+            assert worker.ask("GET", DAY).status in (200, 503) and time.monotonic() - began < 4
+        recover()
+        wait_until(lambda: worker.ask("GET", DAY).body == BILLING, 6, f"recovered, {mode}")
+    assert not re.search(r"Hint: *$", worker.text(), re.MULTILINE), worker.text()
+
+
+def test_logins_that_a_pooler_refuses_are_reported_as_such(replay_database, start):
+    pooler = start(PgBouncer, replay_database, "transaction", max_client_conn=2)
+    with contextlib.closing(psycopg2.connect(pooler.url)), contextlib.closing(psycopg2.connect(pooler.url)):
+        status, _, log = cgi(pooler.url, pooler.folder, DAY)
+        assert status == 503 and "the database refused the connection: no more connections allowed" in log, log
+    worker = start(Worker, pooler.url)
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(100)))
+    assert {answer.body for answer in answers} == {BILLING}, "two connections are enough"
 
 
 def test_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):

@@ -6,6 +6,7 @@ import pytest
 
 from ..support import torture
 from ..support.processes import PROJECT
+from ..support.worker import check
 from .test_adopt import adopt
 
 DEPLOY = PROJECT / "deploy"
@@ -334,6 +335,65 @@ def test_worker_role_has_a_connection_limit_that_is_kept(database):
         assert database.value(limit) == 33
     finally:
         database.query(f"alter role callstats_worker connection limit {before}")
+
+
+LIMITS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+
+
+@pytest.fixture
+def limits(database):
+    """What the role has, which is that of all databases of the server: afterwards as it was."""
+
+    def of_role():
+        settings = database.value("select rolconfig from pg_roles where rolname = 'callstats_worker'")
+        return dict(setting.split("=", 1) for setting in settings or ())
+
+    yield of_role
+    for name, value in LIMITS.items():
+        database.query(f"alter role callstats_worker set {name} = '{value}'")
+
+
+def test_worker_role_has_timeouts_that_are_kept(database, limits):
+    assert limits() == LIMITS
+    database.query("alter role callstats_worker reset all")
+    database.script(DEPLOY / "schema.sql")
+    assert limits() == LIMITS
+    database.query("alter role callstats_worker set statement_timeout = '2min'")
+    database.query("alter role callstats_worker set idle_in_transaction_session_timeout = 0")
+    database.script(DEPLOY / "schema.sql")
+    assert limits() == {"statement_timeout": "2min", "idle_in_transaction_session_timeout": "0"}
+
+
+def test_plain_owner_is_warned_of_limits_that_only_a_superuser_may_set(cluster, limits):
+    """callstats check names them, and the commands of its fixes are enough."""
+    cluster.execute("create role plain_owner login")
+    database = cluster.database(with_schema=False, owner="plain_owner")
+    before = database.value("select rolconnlimit from pg_roles where rolname = 'callstats_worker'")
+    database.query("alter role callstats_worker reset all")
+    database.query("alter role callstats_worker connection limit -1")
+    try:
+        code, output = database.psql(user="plain_owner", input=(DEPLOY / "schema.sql").read_text())
+        assert code == 0 and output.count("WARNING") == 2, output
+        assert "has no connection limit" in output and "has no statement_timeout" in output
+        assert limits() == {}
+        _, text = check({"DATABASE_URL": database.url, "CALLSTATS_ROOT_TOKEN_FILE": "/dev/null"})
+        (line,) = (line for line in text.splitlines() if "privileges" in line)
+        assert line.startswith("WARN"), line
+        for missing in ("connection limit", *LIMITS):
+            assert f"has no {missing}" in line
+        fixes = [fix for fix in line.partition("Fix: ")[2].split("; ") if fix.startswith("alter role ")]
+        assert len(fixes) == 3
+        for fix in fixes:
+            database.query(fix)
+        assert limits() == LIMITS
+        _, text = check({"DATABASE_URL": database.url, "CALLSTATS_ROOT_TOKEN_FILE": "/dev/null"})
+        assert "has no" not in text
+        code, output = database.psql(user="plain_owner", input=(DEPLOY / "schema.sql").read_text())
+        assert (code, output) == (0, "")
+    finally:
+        cluster.execute(f"alter role callstats_worker connection limit {before}")
+        database.drop()
+        cluster.execute("drop role plain_owner")
 
 
 def test_password_of_a_shard_is_for_the_worker_and_the_owner_only(database):

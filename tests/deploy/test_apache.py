@@ -5,9 +5,9 @@ import socket
 import pytest
 
 from ..support.processes import Folder, wait_until
-from ..support.sample import DAY
+from ..support.sample import BILLING, DAY
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid
-from ..support.worker import ROOT_TOKEN
+from ..support.worker import ROOT_TOKEN, Worker
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
 
@@ -109,6 +109,86 @@ def test_other_sites_stay_as_they_are(kind, replay_worker, start):
     quoting = [line for line in logs.splitlines() if TOKEN in line]
     # Only what has no readable request line, or two hosts, is the default site's.
     assert all(" 400 " in line or "Invalid" in line or " 414 " in line or " 505 " in line for line in quoting), quoting
+
+
+# Sites with an older address of the API, as Apache's users write them.
+OLD_PROXIES = {
+    "rewritten to a proxy": r"""RewriteEngine On
+        RewriteRule "^/api/v1/(.*)$" "unix:/run/callstats/callstats.sock|fcgi://callstats/stats/$1" [P]""",
+    "rewritten and passed through": r"""RewriteEngine On
+        RewriteRule "^/api/v1/(.*)$" "/stats/$1" [PT]
+        ProxyPass "/stats" "unix:/run/callstats/callstats.sock|fcgi://callstats/stats" """,
+    "mapped": """ProxyPass "/api/v1" "unix:/run/callstats/callstats.sock|fcgi://callstats/stats" mapping=encoded""",
+    "matched": """ProxyPassMatch "^/api/v1/(.*)$" "unix:/run/callstats/callstats.sock|fcgi://callstats/stats/$1" """,
+    "with a handler": r"""RewriteEngine On
+        RewriteRule "^/api/v1/(.*)$" "/stats/$1" [PT]
+        <Location "/stats">
+            SetHandler "proxy:unix:/run/callstats/callstats.sock|fcgi://callstats/"
+        </Location>""",
+}
+OLD_EXECUTABLES = {
+    kind: rf"""RewriteEngine On
+        RewriteRule "^/api/v1/(.*)$" "/stats/$1" [PT]
+        ScriptAlias "/stats" "/usr/bin/callstats"
+        <Location "/stats">
+            SetHandler {handler}
+            Require all granted
+        </Location>
+        {variable} DATABASE_URL "host=/var/run/postgresql dbname=calls user=callstats_worker"
+        {variable} CALLSTATS_ROOT_TOKEN_FILE /etc/callstats/root-token
+        {variable} CALLSTATS_PATH_SOURCE path-info"""
+    for kind, handler, variable in (
+        (ApacheFcgid, "fcgid-script", "FcgidInitialEnv"), (ApacheCgid, "cgi-script", "SetEnv"))
+}
+
+
+class Rewriting:
+    """Beside the shipped site."""
+
+    old = ""
+
+    def prepare(self):
+        super().prepare()
+        site = f"<VirtualHost *:80>\n    ServerName old.example\n    {self.old}\n</VirtualHost>\n"
+        self.machine.write("/etc/apache2/sites-available/old.conf", site)
+        self.machine.run("a2enmod rewrite && a2ensite old")
+
+
+def assert_answered_by_the_new_path(server):
+    old = [("Host", "old.example")]
+    for path in (DAY, DAY.replace("Billing", "B%69lling")):
+        status, _, body = server.ask("GET", path.replace("/stats/", "/api/v1/"), old)
+        assert (status, body) == (200, BILLING), path
+    status, _, body = server.ask("GET", f"/api/v1/acme/support/no%20such%25?token={ROOT_TOKEN}", old)
+    assert status == 404 and b"no such%" in body
+
+
+@pytest.mark.parametrize("how", OLD_PROXIES)
+def test_addresses_that_the_proxy_rewrites_are_answered_by_their_new_path(how, replay_database, start):
+    worker = start(Worker, replay_database.url, CALLSTATS_PATH_SOURCE="path-info")
+    server = start(type("RewritingProxy", (Rewriting, Apache), {"old": OLD_PROXIES[how]}), worker.socket)
+    assert_answered_by_the_new_path(server)
+    # The shipped site has no other addresses than before.
+    host = [("Host", "stats.example")]
+    assert server.ask("GET", DAY, host)[2] == BILLING
+    for name, shown in (("no%20such%25", b"no such%"), ("no%2Fsuch", b"no/such")):
+        status, _, body = server.ask("GET", f"/stats/acme/support/{name}?token={ROOT_TOKEN}", host)
+        assert status == 404 and shown in body
+    # Without the variable the path that the client sent counts.
+    unaware = start(Worker, replay_database.url)
+    server.machine.run(["ln", "-sf", unaware.socket, "/run/callstats/callstats.sock"])
+    server.machine.run(["chmod", "o+x", os.path.dirname(unaware.socket)])
+    server.machine.run(["chmod", "o+rw", unaware.socket])
+    server.machine.run("apache2ctl restart")
+    wait_until(lambda: server.ask("GET", DAY, host)[2] == BILLING)
+    assert server.ask("GET", DAY.replace("/stats/", "/api/v1/"), [("Host", "old.example")])[0] == 404
+
+
+@pytest.mark.parametrize("kind", OLD_EXECUTABLES, ids=lambda kind: kind.__name__)
+def test_addresses_that_apache_rewrites_are_answered_by_their_new_path(kind, replay_worker, start):
+    rewriting = type("RewritingScript", (Rewriting, kind), {"old": OLD_EXECUTABLES[kind]})
+    server = start(rewriting, replay_worker.environment)
+    assert_answered_by_the_new_path(server)
 
 
 @pytest.mark.parametrize("kind", ["missing", "denied", "silent"])

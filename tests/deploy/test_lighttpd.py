@@ -4,7 +4,7 @@ import json
 import pytest
 
 from ..support.processes import wait_until
-from ..support.sample import DAY
+from ..support.sample import BILLING, DAY
 from ..support.webservers import Lighttpd
 from ..support.worker import ROOT_TOKEN
 from . import errors
@@ -94,6 +94,40 @@ def test_probe_refuses_other_addresses(lighttpd):
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     status, headers, body = parse(answer)
     assert status == 404 and check_form(status, headers, body)["error"] == "Not found."
+
+
+class Rewriting(Lighttpd):
+    """With an older address of the API at another host."""
+
+    def prepare(self):
+        super().prepare()
+        self.machine.write("/etc/lighttpd/conf-available/60-old.conf", r"""
+            server.modules += ( "mod_rewrite" )
+            $HTTP["host"] == "old.example" {
+                url.rewrite-once = ( "^/api/v1/(.*)$" => "/stats/$1" )
+                fastcgi.server = ( "/stats/" => ((
+                    "socket" => "/run/lighttpd/old.sock",
+                    "bin-path" => "/usr/bin/callstats",
+                    "bin-environment" => (
+                        "DATABASE_URL" => "host=/var/run/postgresql dbname=calls user=callstats_worker",
+                        "CALLSTATS_ROOT_TOKEN_FILE" => "/etc/callstats/root-token",
+                        "CALLSTATS_PATH_SOURCE" => "path-info",
+                    ),
+                    "max-procs" => 1,
+                    "check-local" => "disable",
+                )))
+            }""")
+        self.machine.run("lighty-enable-mod old")
+
+
+def test_rewritten_addresses_are_answered_by_their_new_path(replay_worker, start):
+    server = start(Rewriting, replay_worker.environment)
+    old = [("Host", "old.example")]
+    status, _, body = server.ask("GET", DAY.replace("/stats/", "/api/v1/"), old)
+    assert (status, body) == (200, BILLING)
+    status, _, body = server.ask("GET", f"/api/v1/acme/support/no%20such%25?token={ROOT_TOKEN}", old)
+    assert status == 404 and b"no such%" in body
+    assert server.ask("GET", DAY)[2] == BILLING
 
 
 def test_worker_that_cannot_start_is_503(replay_worker, start):

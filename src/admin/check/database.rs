@@ -12,6 +12,7 @@ use std::time::Instant;
 
 const PRIVILEGES: &str = include_str!("../sql/privileges.sql");
 const REMAINING_PRIVILEGES: &str = include_str!("../sql/remaining_privileges.sql");
+const ROLE_SETTINGS: &str = include_str!("../sql/role_settings.sql");
 const TIME_ZONES: &str = include_str!("../sql/time_zones.sql");
 const LEFT_OUT_ROWS: &str = include_str!("../sql/left_out_rows.sql");
 
@@ -81,7 +82,7 @@ fn schema(client: &mut Client) -> Result<Verdict, postgres::Error> {
     })
 }
 
-/// Neither missing nor too many. What PostgreSQL grants to everybody is worth a warning.
+/// Neither missing nor too many. What PostgreSQL grants to everybody is worth a warning, as is a role without limits.
 fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let user: String = client.query_typed_one("select current_user::text", &[])?.try_get(0)?;
     let (mut problems, mut warnings) = (Problems::default(), Problems::default());
@@ -91,6 +92,9 @@ fn privileges(client: &mut Client) -> Result<Verdict, postgres::Error> {
     for row in client.query_typed(REMAINING_PRIVILEGES, &[])? {
         let problems = if row.try_get(2)? { &mut warnings } else { &mut problems };
         problems.push(row.try_get(0)?, row.try_get(1)?);
+    }
+    for row in client.query_typed(ROLE_SETTINGS, &[])? {
+        warnings.push(row.try_get(0)?, row.try_get(1)?);
     }
     Ok(if !problems.messages.is_empty() {
         Verdict::Fail(problems.of(&user))

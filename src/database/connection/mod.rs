@@ -94,7 +94,11 @@ impl Connection {
         let limit = self.shared.dialler.limit();
         let row = self.client.text_row("select pg_catalog.pg_backend_pid()", limit).map_err(|error| {
             error.map_or_else(
-                || DatabaseError::new(Unavailable, format!("the database at {} does not reply", self.route.host), ""),
+                || {
+                    let message = format!("the database at {} does not reply", self.route.host);
+                    let hint = "look for a pooler without a free server connection, or for a server that hangs";
+                    DatabaseError::new(Unavailable, message, hint)
+                },
                 |error| classify(&error),
             )
         })?;

@@ -98,16 +98,23 @@ impl Connector {
 }
 
 /// The columns of a select that sets what the statements need. Planning costs more than a day's query, and
-/// compiling it far more; who set plan_cache_mode did it for a reason. The operator's `options` win over all but the
-/// timeout.
+/// compiling it far more; who set plan_cache_mode did it for a reason. A transaction whose client vanished ends soon,
+/// also if the role lacks the limit that schema.sql gives it. The operator's `options` win over all but the timeout.
 fn set_config(url: &DatabaseUrl, statement_timeout: Duration, is_local: bool) -> String {
     let mut columns =
         format!("pg_catalog.set_config('statement_timeout', '{}', {is_local})", statement_timeout.as_millis());
-    let plan_cache_mode = "case pg_catalog.current_setting('plan_cache_mode') when 'auto' \
-                           then 'force_generic_plan' else pg_catalog.current_setting('plan_cache_mode') end";
-    for (name, value) in
-        [("jit", "'off'"), ("search_path", "'pg_catalog, pg_temp'"), ("plan_cache_mode", plan_cache_mode)]
-    {
+    let unless_set = |name: &str, default: &str, ours: &str| {
+        let current = format!("pg_catalog.current_setting('{name}')");
+        format!("case {current} when '{default}' then '{ours}' else {current} end")
+    };
+    let plan_cache_mode = unless_set("plan_cache_mode", "auto", "force_generic_plan");
+    let idle_in_transaction = unless_set("idle_in_transaction_session_timeout", "0", "60s");
+    for (name, value) in [
+        ("jit", "'off'"),
+        ("search_path", "'pg_catalog, pg_temp'"),
+        ("plan_cache_mode", &plan_cache_mode),
+        ("idle_in_transaction_session_timeout", &idle_in_transaction),
+    ] {
         if !url.sets(name) {
             // Writing to a string cannot fail.
             let _ = write!(columns, ", pg_catalog.set_config('{name}', {value}, {is_local})");

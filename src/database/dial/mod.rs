@@ -12,7 +12,7 @@ use attempt::{FailedAttempt, Next, cannot_connect};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -120,12 +120,15 @@ impl Dialler {
             None => {
                 let mut found = self.resolver.resolve(&host.name, self.limit).map_err(|error| {
                     suspect(started.elapsed() >= self.limit);
-                    failed(error)
+                    let mut attempt = failed(error);
+                    attempt.error.hint = "check the host in DATABASE_URL, and the name servers in /etc/resolv.conf";
+                    attempt
                 })?;
                 if self.url.balances_load {
                     shuffle(&mut found);
                 }
-                found.into_iter().map(|ip: IpAddr| Address::Ip((ip, host.port).into())).collect()
+                found.iter_mut().for_each(|address| address.set_port(host.port));
+                found.into_iter().map(Address::Ip).collect()
             }
         };
         let password = password.map(str::to_owned).or_else(|| self.url.password_for(host));

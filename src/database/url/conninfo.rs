@@ -12,19 +12,24 @@ pub fn parse(text: &str) -> Result<Pairs, String> {
     uri.map_or_else(|| parse_pairs(text), parse_uri)
 }
 
+/// What separates pairs: a space of C, not one of Unicode.
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t'..='\r')
+}
+
 fn parse_pairs(text: &str) -> Result<Pairs, String> {
     let mut pairs = Vec::new();
-    let mut left = text.trim_start();
+    let mut left = text.trim_start_matches(is_space);
     while !left.is_empty() {
         let (name, after) = left.split_once('=').ok_or("it has an option without a value")?;
-        let name = name.trim_end();
-        if name.contains(char::is_whitespace) {
+        let name = name.trim_end_matches(is_space);
+        if name.contains(is_space) {
             return Err("it has an option without a value".into());
         }
-        let after = after.trim_start();
+        let after = after.trim_start_matches(is_space);
         let (value, length) = pair_value(after)?;
         pairs.push((name.to_owned(), value));
-        left = after[length..].trim_start();
+        left = after[length..].trim_start_matches(is_space);
     }
     Ok(pairs)
 }
@@ -38,7 +43,7 @@ fn pair_value(text: &str) -> Result<(String, usize), String> {
         match character {
             '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
             '\'' if is_quoted => return Ok((value, at + 1)),
-            space if !is_quoted && space.is_whitespace() => return Ok((value, at)),
+            space if !is_quoted && is_space(space) => return Ok((value, at)),
             other => value.push(other),
         }
     }
@@ -63,7 +68,7 @@ fn parse_uri(text: &str) -> Result<Pairs, String> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (hosts, ports) = parse_hosts(&rest[..end])?;
     for (name, value) in [("host", hosts), ("port", ports)] {
-        if !value.split(',').all(str::is_empty) {
+        if !value.is_empty() {
             pairs.push((name.into(), value));
         }
     }
@@ -76,7 +81,8 @@ fn parse_uri(text: &str) -> Result<Pairs, String> {
         rest = &path[end..];
     }
     let query = rest.strip_prefix('?').unwrap_or_default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    let query = query.strip_suffix('&').unwrap_or(query);
+    for pair in query.split('&').take_while(|_| !query.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or("a query parameter of its URI has no value")?;
         if value.contains('=') {
             return Err("a query parameter of its URI has a second equals sign. Hint: write it as %3D".into());
@@ -99,6 +105,9 @@ fn parse_hosts(text: &str) -> Result<(String, String), String> {
         let (host, port) = match entry.strip_prefix('[') {
             Some(bracketed) => {
                 let (host, after) = bracketed.split_once(']').ok_or("an IPv6 address lacks its closing bracket")?;
+                if host.is_empty() {
+                    return Err("an IPv6 address is empty".into());
+                }
                 let port = after.strip_prefix(':').or_else(|| after.is_empty().then_some(""));
                 (host, port.ok_or("an IPv6 address is followed by something other than a port")?)
             }
@@ -110,7 +119,12 @@ fn parse_hosts(text: &str) -> Result<(String, String), String> {
     Ok((hosts.join(","), ports.join(",")))
 }
 
+/// Without spaces around it. Those within have to be escaped, because libpq refuses them.
 fn decode(text: &str) -> Result<String, String> {
+    let text = text.trim_matches(' ');
+    if text.contains(' ') {
+        return Err("its URI has a space. Hint: write it as %20".into());
+    }
     let mut escapes = text.split('%').skip(1);
     if !escapes.all(|after| after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())) {
         return Err("it has an invalid percent-escape. Hint: write a percent sign as %25".into());
@@ -143,6 +157,9 @@ mod tests {
             ("postgresql:///db?host=/run/pg&user=x", "dbname=db;host=/run/pg;user=x;"),
             ("postgresql://[::1]:5433,[fe80::1]", "host=::1,fe80::1;port=5433,;"),
             ("postgresql://h?ssl=true", "host=h;sslmode=require;"),
+            ("postgresql://:1,:2", "host=,;port=1,2;"),
+            ("postgresql:// u @h / db ? user = x &", "user=u;host=h;dbname=db;user=x;"),
+            ("host=\u{a0} \u{b}user=x", "host=\u{a0};user=x;"),
             ("postgresql://h/db?application_name=a+b", "host=h;dbname=db;application_name=a+b;"),
         ] {
             assert_eq!(read(text), expected, "{text}");
@@ -162,6 +179,10 @@ mod tests {
             "postgresql://h/s3cret%00",
             "postgresql://[s3cret/db",
             "postgresql://[::1]s3cret/db",
+            "postgresql://[]/s3cret",
+            "postgresql://h/s3cret x",
+            "postgresql://h?&password=s3cret",
+            "postgresql://h?password=s3cret&&user=x",
         ] {
             let error = read(text);
             assert!(error.starts_with('!') && !error.contains("s3cret"), "{text}: {error}");
