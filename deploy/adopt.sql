@@ -186,6 +186,9 @@ begin
         perform callstats.fill_zone_day(zone);
         filled := filled + 1;
     end loop;
+    if filled > 0 then
+        analyze callstats.zone_day; -- the planner has to know that a range has many days
+    end if;
     return filled;
 end
 $$;
