@@ -7,6 +7,8 @@ use crate::admin::adopt::{reader, sql};
 use crate::admin::error::Error;
 use crate::database::describe;
 use postgres::Transaction;
+use postgres::error::SqlState;
+use postgres::types::Type;
 
 const COLUMNS: &str = "
     select a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null),
@@ -82,7 +84,7 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
         )
     })?;
     let mut columns = Vec::new();
-    for row in savepoint.query(COLUMNS, &[]).map_err(failed)? {
+    for row in savepoint.query_typed(COLUMNS, &[]).map_err(failed)? {
         columns.push(Column {
             key: row.try_get(0).map_err(failed)?,
             type_name: row.try_get(1).map_err(failed)?,
@@ -91,7 +93,7 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
         });
     }
     let mut used = Vec::new();
-    for row in savepoint.query(PRIVILEGES, &[]).map_err(failed)? {
+    for row in savepoint.query_typed(PRIVILEGES, &[]).map_err(failed)? {
         used.push(Used {
             schema: row.try_get(0).map_err(failed)?,
             relation: row.try_get(1).map_err(failed)?,
@@ -114,11 +116,11 @@ fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option
     // Only this is looked up by the search path of the operator.
     transaction.batch_execute("set local search_path to default").map_err(failed)?;
     let row = transaction
-        .query_opt(
+        .query_typed_opt(
             "select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
              join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
              where c.oid operator(pg_catalog.=) pg_catalog.to_regclass($1)",
-            &[&relation.trim()],
+            &[(&relation.trim(), Type::TEXT)],
         )
         .map_err(failed)?;
     row.map(|row| row.try_get(0).map_err(failed)).transpose()
@@ -127,6 +129,13 @@ fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option
 /// An error of the database in the middle of a command.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub fn failed(error: postgres::Error) -> Error {
-    let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default().to_owned();
+    let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default();
+    let hint = match error.code() {
+        Some(&SqlState::UNIQUE_VIOLATION) if hint.is_empty() => {
+            "something else wrote the same name or id at the same moment, so run this again; if it fails each time, an id \
+             of callstats.company, organization or folder was chosen behind the back of its sequence"
+        }
+        _ => hint,
+    };
     Error::new(describe(&error), hint)
 }

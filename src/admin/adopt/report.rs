@@ -174,6 +174,8 @@ pub fn plans(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
         line(out, name, &format!("{milliseconds:.1} ms; {}", scans.join(", ")));
     }
     reader.finish()?;
+    // It belongs to the session, which a pooler may give to somebody else.
+    transaction.batch_execute("deallocate callstats_try").map_err(failed)?;
     if reads_all { advise(transaction, found, organization, last, out) } else { Ok(()) }
 }
 
@@ -274,7 +276,7 @@ fn advise(
 /// What stands behind the answers.
 pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(), Error> {
     let row = transaction
-        .query_one(
+        .query_typed_one(
             "select exists (select from callstats.call), to_regclass('callstats.call_daily') is not null,
                     pg_get_viewdef(to_regclass('callstats.call_source')) ~ 'callstats.call(_daily)?\\M'",
             &[],
@@ -293,7 +295,7 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
         return Ok(());
     }
     let rows = transaction
-        .query(
+        .query_typed(
             "select name, to_char(added_at, 'YYYY-MM-DD HH24:MI:SS'),
                     extract(epoch from now() - synced_at)::bigint, left_out::text, mapping,
                     to_char(summed_from, 'YYYY-MM-DD') || ' to ' || to_char(summed_until - 1, 'YYYY-MM-DD'),

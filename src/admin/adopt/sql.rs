@@ -112,7 +112,7 @@ fn span(source: &Resolved) -> Option<String> {
     source.mapping.get("call").map(|_| format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours"))))
 }
 
-/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`NOTE_GROUPS`]. One
+/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`CREATE_GROUPS`]. One
 /// pass over the rows; what is left is small.
 pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> String {
     let calls = calls(source, source.mapping.expression("relation"), &near(source, first, last));
@@ -127,17 +127,19 @@ pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> Str
     )
 }
 
-/// Notes those groups, as eight arrays.
-pub const NOTE_GROUPS: [&str; 3] = [
-    "drop table if exists pg_temp.callstats_groups",
-    "create temporary table callstats_groups (time_zone text, company text collate \"C\", \
-     organization text collate \"C\", folder text collate \"C\", agent text collate \"C\", call_date date, \
-     calls bigint, duration_ms bigint) on commit drop",
-    "insert into pg_temp.callstats_groups \
-     select time_zone, company, organization, folder, nullif(agent, ''), call_date::date, calls, duration_ms \
-     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[]) \
-     as g (time_zone, company, organization, folder, agent, call_date, calls, duration_ms)",
-];
+/// The table for those groups.
+pub const CREATE_GROUPS: &str = "
+    drop table if exists pg_temp.callstats_groups;
+    create temporary table callstats_groups (time_zone text, company text collate \"C\",
+        organization text collate \"C\", folder text collate \"C\", agent text collate \"C\", call_date date,
+        calls bigint, duration_ms bigint) on commit drop";
+
+/// Notes them, as eight arrays.
+pub const NOTE_GROUPS: &str = "
+    insert into pg_temp.callstats_groups
+    select time_zone, company, organization, folder, nullif(agent, ''), call_date::date, calls, duration_ms
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+    as g (time_zone, company, organization, folder, agent, call_date, calls, duration_ms)";
 
 /// Those groups in the columns of callstats.source_day. The names must exist.
 pub fn day_sums(source: &Resolved) -> String {
@@ -328,13 +330,19 @@ pub fn names(source: &Resolved, condition: &str) -> String {
     )
 }
 
-/// Notes those names, as three arrays.
-pub const NOTE_NAMES: [&str; 3] = [
-    "drop table if exists pg_temp.callstats_names",
-    "create temporary table callstats_names (company text collate \"C\", organization text collate \"C\", \
-     folder text collate \"C\") on commit drop",
-    "insert into pg_temp.callstats_names select * from unnest($1::text[], $2::text[], $3::text[])",
-];
+/// The table for those names.
+pub const CREATE_NAMES_TABLE: &str = "
+    drop table if exists pg_temp.callstats_names;
+    create temporary table callstats_names (company text collate \"C\", organization text collate \"C\",
+        folder text collate \"C\") on commit drop";
+
+/// Notes them, as three arrays.
+pub const NOTE_NAMES: &str =
+    "insert into pg_temp.callstats_names select * from unnest($1::text[], $2::text[], $3::text[])";
+
+/// Notes those of the groups.
+pub const NOTE_NAMES_OF_GROUPS: &str = "insert into pg_temp.callstats_names \
+     select distinct company, organization, folder from pg_temp.callstats_groups";
 
 /// Whether one of them is of an organization that does not exist.
 pub const HAS_NEW_ORGANIZATION: &str = "select exists (select from pg_temp.callstats_names n where not exists (
