@@ -22,7 +22,7 @@ const COLUMNS: &str = "
 /// The tables and columns that the worker has to read, as statements of GRANT and REVOKE without their verb.
 const PRIVILEGES: &str = "
     select quote_ident(n.nspname), quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-           string_agg(distinct quote_ident(a.attname), ', '),
+           array_remove(array_agg(distinct quote_ident(a.attname)), null),
            has_schema_privilege('callstats_worker', n.oid, 'usage'),
            has_table_privilege('callstats_worker', c.oid, 'select')
                or coalesce(bool_and(has_column_privilege('callstats_worker', c.oid, a.attnum, 'select')), false)
@@ -39,8 +39,8 @@ const PRIVILEGES: &str = "
 pub struct Used {
     pub schema: String,
     pub relation: String,
-    /// None: no column is known, so the whole relation is.
-    pub columns: Option<String>,
+    /// None are known: the whole relation is read.
+    pub columns: Vec<String>,
     pub schema_is_granted: bool,
     pub is_granted: bool,
 }
@@ -53,7 +53,8 @@ impl Used {
             missing.push(format!("usage on schema {}", self.schema));
         }
         if !self.is_granted {
-            let columns = self.columns.as_ref().map(|columns| format!(" ({columns})")).unwrap_or_default();
+            let columns = self.columns.join(", ");
+            let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
             missing.push(format!("select{columns} on {}", self.relation));
         }
         missing

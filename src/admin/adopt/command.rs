@@ -6,7 +6,7 @@ use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::reader::{Reader, text};
 use crate::admin::adopt::report::shown;
 use crate::admin::adopt::types::Resolved;
-use crate::admin::adopt::{report, sql, sums};
+use crate::admin::adopt::{advice, report, sql, sums};
 use crate::admin::connect::connect;
 use crate::admin::error::Error;
 use crate::cli::{AdoptCommand, MappingArguments};
@@ -57,11 +57,13 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
             refuse_twice(&mut transaction, &found)?;
             add(&mut transaction, &found)?;
             let created = switch_on(&mut transaction, &found.source)?;
+            let advice = note_advice(&mut transaction, &found)?;
             transaction.commit().map_err(failed)?;
             let mapping = &found.source.mapping;
             let _ =
                 writeln!(out, "{} is on: {} is read in place.", mapping.name(), shown(mapping.expression("relation")));
             report::names(created, out);
+            report::advice(&advice, out);
             let _ = writeln!(
                 out,
                 "New names appear when `callstats adopt sync` runs; callstats-sync.timer runs it each minute."
@@ -226,7 +228,7 @@ fn sources(transaction: &mut Transaction<'_>) -> Result<Vec<Found>, Error> {
 fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     let mut sources_with_index = Vec::new();
     for found in sources(transaction)? {
-        let is_indexed = report::start_is_indexed(transaction, &found.source)?;
+        let is_indexed = advice::index(transaction, &found.source)? > advice::Index::None;
         sources_with_index.push((found.source, is_indexed));
     }
     let sources = sources_with_index;
@@ -327,6 +329,18 @@ fn note(transaction: &mut Transaction<'_>, source: &Resolved, full: bool) -> Res
     Ok(())
 }
 
+/// Keeps the advice about indexes for `callstats check`, which may create no temporary table.
+fn note_advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<String>, Error> {
+    let advice = advice::advice(transaction, found)?;
+    transaction
+        .execute_typed(
+            "update callstats.source set advice = $2 where name = $1",
+            &[(&found.source.mapping.name(), Type::TEXT), (&advice, Type::TEXT_ARRAY)],
+        )
+        .map_err(failed)?;
+    Ok(advice)
+}
+
 fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -> Result<(), Error> {
     if !is_installed(&mut transaction)? {
         out.push_str("No mapping is on.\n");
@@ -390,6 +404,9 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
         grant(&mut transaction, source.mapping.name(), &found.used)?;
         let created = create_names(&mut transaction, source, &condition)?;
         note(&mut transaction, source, is_full)?;
+        if is_full {
+            note_advice(&mut transaction, found)?;
+        }
         if created.iter().sum::<u64>() > 0 || full {
             let _ = write!(out, "{}: ", source.mapping.name());
             report::names(created, out);
