@@ -55,6 +55,8 @@ create table if not exists callstats.source (
     changes_read_at timestamptz,
     constraint source_name_is_simple check (name ~ '^[a-z0-9_-]{1,63}$')
 );
+alter table callstats.source add column if not exists advice text[] not null default '{}';
+comment on column callstats.source.advice is 'Statements that create better indexes, each with what it is good for';
 comment on column callstats.source.mapping is 'TOML: preset, file and options of `callstats adopt on`, merged';
 comment on column callstats.source.synced_at is 'When new names were last looked for';
 comment on column callstats.source.searched_at is 'When they were last looked for in all rows, old ones included';
@@ -186,6 +188,9 @@ begin
         perform callstats.fill_zone_day(zone);
         filled := filled + 1;
     end loop;
+    if filled > 0 then
+        analyze callstats.zone_day; -- the planner has to know that a range has many days
+    end if;
     return filled;
 end
 $$;

@@ -8,6 +8,8 @@ use crate::admin::adopt::types::{Column, Resolved, resolve};
 use crate::admin::error::Error;
 use crate::database::describe;
 use postgres::Transaction;
+use postgres::error::SqlState;
+use postgres::types::Type;
 
 const COLUMNS: &str = "
     select a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null),
@@ -52,7 +54,7 @@ const STRANGERS: &str = "
 /// The tables and columns that the worker has to read, as statements of GRANT and REVOKE without their verb.
 const PRIVILEGES: &str = "
     select quote_ident(n.nspname), quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-           string_agg(distinct quote_ident(a.attname), ', '),
+           array_remove(array_agg(distinct quote_ident(a.attname)), null),
            has_schema_privilege('callstats_worker', n.oid, 'usage'),
            has_table_privilege('callstats_worker', c.oid, 'select')
                or coalesce(bool_and(has_column_privilege('callstats_worker', c.oid, a.attnum, 'select')), false)
@@ -69,8 +71,8 @@ const PRIVILEGES: &str = "
 pub struct Used {
     pub schema: String,
     pub relation: String,
-    /// None: no column is known, so the whole relation is.
-    pub columns: Option<String>,
+    /// None are known: the whole relation is read.
+    pub columns: Vec<String>,
     pub schema_is_granted: bool,
     pub is_granted: bool,
 }
@@ -83,7 +85,8 @@ impl Used {
             missing.push(format!("usage on schema {}", self.schema));
         }
         if !self.is_granted {
-            let columns = self.columns.as_ref().map(|columns| format!(" ({columns})")).unwrap_or_default();
+            let columns = self.columns.join(", ");
+            let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
             missing.push(format!("select{columns} on {}", self.relation));
         }
         missing
@@ -114,7 +117,7 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
         )
     })?;
     let mut columns = Vec::new();
-    for row in savepoint.query(COLUMNS, &[]).map_err(failed)? {
+    for row in savepoint.query_typed(COLUMNS, &[]).map_err(failed)? {
         columns.push(Column {
             key: row.try_get(0).map_err(failed)?,
             type_name: row.try_get(1).map_err(failed)?,
@@ -123,7 +126,7 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
         });
     }
     let mut used = Vec::new();
-    for row in savepoint.query(PRIVILEGES, &[]).map_err(failed)? {
+    for row in savepoint.query_typed(PRIVILEGES, &[]).map_err(failed)? {
         used.push(Used {
             schema: row.try_get(0).map_err(failed)?,
             relation: row.try_get(1).map_err(failed)?,
@@ -146,11 +149,11 @@ fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option
     // Only this is looked up by the search path of the operator.
     transaction.batch_execute("set local search_path to default").map_err(failed)?;
     let row = transaction
-        .query_opt(
+        .query_typed_opt(
             "select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
              join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
              where c.oid operator(pg_catalog.=) pg_catalog.to_regclass($1)",
-            &[&relation.trim()],
+            &[(&relation.trim(), Type::TEXT)],
         )
         .map_err(failed)?;
     row.map(|row| row.try_get(0).map_err(failed)).transpose()
@@ -158,13 +161,20 @@ fn qualified(transaction: &mut Transaction<'_>, relation: &str) -> Result<Option
 
 /// What of others could run code when pg_temp.callstats_probe is read.
 pub fn strangers(transaction: &mut Transaction<'_>) -> Result<Vec<String>, Error> {
-    let rows = transaction.query(STRANGERS, &[]).map_err(failed)?;
+    let rows = transaction.query_typed(STRANGERS, &[]).map_err(failed)?;
     rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
 }
 
 /// An error of the database in the middle of a command.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub fn failed(error: postgres::Error) -> Error {
-    let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default().to_owned();
+    let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default();
+    let hint = match error.code() {
+        Some(&SqlState::UNIQUE_VIOLATION) if hint.is_empty() => {
+            "something else wrote the same name or id at the same moment, so run this again; if it fails each time, an id \
+             of callstats.company, organization or folder was chosen behind the back of its sequence"
+        }
+        _ => hint,
+    };
     Error::new(describe(&error), hint)
 }

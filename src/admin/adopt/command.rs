@@ -6,11 +6,12 @@ use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::reader::{Reader, text};
 use crate::admin::adopt::report::shown;
 use crate::admin::adopt::types::Resolved;
-use crate::admin::adopt::{report, sql, sums};
+use crate::admin::adopt::{advice, report, sql, sums};
 use crate::admin::connect::connect;
 use crate::admin::error::Error;
 use crate::cli::{AdoptCommand, MappingArguments};
-use postgres::Transaction;
+use postgres::types::Type;
+use postgres::{Client, Transaction};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
@@ -32,9 +33,7 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
         _ => None,
     };
     let mut client = connect(database)?;
-    // A plan of a function is compiled for longer than it runs.
-    client.batch_execute("set jit = off; set client_min_messages = warning").map_err(failed)?;
-    let mut transaction = crate::admin::transaction(&mut client)?;
+    let mut transaction = begin(&mut client)?;
     require_schema(&mut transaction)?;
     lock(&mut transaction)?;
     match (action, mapping) {
@@ -58,11 +57,13 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
             refuse_twice(&mut transaction, &found)?;
             add(&mut transaction, &found)?;
             let created = switch_on(&mut transaction, &found.source)?;
+            let advice = note_advice(&mut transaction, &found)?;
             transaction.commit().map_err(failed)?;
             let mapping = &found.source.mapping;
             let _ =
                 writeln!(out, "{} is on: {} is read in place.", mapping.name(), shown(mapping.expression("relation")));
             report::names(created, out);
+            report::advice(&advice, out);
             let _ = writeln!(
                 out,
                 "New names appear when `callstats adopt sync` runs; callstats-sync.timer runs it each minute."
@@ -79,6 +80,15 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
         }
         (AdoptCommand::Try { .. } | AdoptCommand::On { .. }, None) => Err(Error::new("no mapping was read", "")),
     }
+}
+
+/// Everything happens in transactions and with statements without a name, because a pooler may hand each transaction to
+/// another session of the server, and each session to somebody else.
+pub fn begin(client: &mut Client) -> Result<Transaction<'_>, Error> {
+    let mut transaction = crate::admin::transaction(client)?;
+    // A plan of a function is compiled for longer than it runs.
+    transaction.batch_execute("set local jit = off; set local client_min_messages = warning").map_err(failed)?;
+    Ok(transaction)
 }
 
 /// One command at a time; those that wait do so until it is done.
@@ -98,8 +108,9 @@ fn read(MappingArguments { file, options }: &MappingArguments) -> Result<Mapping
 }
 
 fn require_schema(transaction: &mut Transaction<'_>) -> Result<(), Error> {
-    let row =
-        transaction.query_one("select to_regclass('callstats.schema_version') is not null", &[]).map_err(failed)?;
+    let row = transaction
+        .query_typed_one("select to_regclass('callstats.schema_version') is not null", &[])
+        .map_err(failed)?;
     if row.try_get(0).map_err(failed)? {
         return Ok(());
     }
@@ -114,7 +125,7 @@ fn install(transaction: &mut Transaction<'_>) -> Result<(), Error> {
 
 /// Whether `adopt on` was ever used here.
 pub fn is_installed(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
-    let row = transaction.query_one("select to_regclass('callstats.source') is not null", &[]).map_err(failed)?;
+    let row = transaction.query_typed_one("select to_regclass('callstats.source') is not null", &[]).map_err(failed)?;
     row.try_get(0).map_err(failed)
 }
 
@@ -122,7 +133,7 @@ pub fn is_installed(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
 /// table, and its calls would count twice.
 fn remove_old_scripts(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(), Error> {
     let row = transaction
-        .query_one(
+        .query_typed_one(
             "select exists (select from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid
                             where d.classid = 'pg_catalog.pg_rewrite'::regclass
                               and r.ev_class = to_regclass('callstats.call_source')
@@ -153,13 +164,13 @@ fn remove_old_scripts(transaction: &mut Transaction<'_>, out: &mut String) -> Re
 fn refuse_twice(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
     let relations: Vec<&str> = found.used.iter().map(|used| used.relation.as_str()).collect();
     let row = transaction
-        .query_opt(
+        .query_typed_opt(
             "select c.oid::regclass::text from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid
              join pg_catalog.pg_class c on c.oid = d.refobjid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
              where d.classid = 'pg_catalog.pg_rewrite'::regclass
                and r.ev_class = to_regclass('callstats.call_source')
                and quote_ident(n.nspname) || '.' || quote_ident(c.relname) = any($1) limit 1",
-            &[&relations],
+            &[(&relations, Type::TEXT_ARRAY)],
         )
         .map_err(failed)?;
     let Some(row) = row else { return Ok(()) };
@@ -174,9 +185,9 @@ fn refuse_twice(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), 
 fn add(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
     let mapping = &found.source.mapping;
     let is_changed = transaction
-        .query_opt(
+        .query_typed_opt(
             "select from callstats.source where name = $1 and mapping <> $2",
-            &[&mapping.name(), &mapping.to_toml()],
+            &[(&mapping.name(), Type::TEXT), (&mapping.to_toml(), Type::TEXT)],
         )
         .map_err(failed)?
         .is_some();
@@ -184,10 +195,10 @@ fn add(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
         sums::forget(transaction, mapping.name())?;
     }
     transaction
-        .execute(
+        .execute_typed(
             "insert into callstats.source (name, mapping) values ($1, $2)
              on conflict (name) do update set mapping = excluded.mapping",
-            &[&mapping.name(), &mapping.to_toml()],
+            &[(&mapping.name(), Type::TEXT), (&mapping.to_toml(), Type::TEXT)],
         )
         .map_err(failed)?;
     grant(transaction, mapping.name(), &found.used)
@@ -196,7 +207,7 @@ fn add(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
 /// Creates the names of a mapping, and puts it behind the answers.
 fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u64; 3], Error> {
     let created = create_names(transaction, source, "true")?;
-    transaction.execute("select callstats.fill_zone_days(false)", &[]).map_err(failed)?;
+    transaction.execute_typed("select callstats.fill_zone_days(false)", &[]).map_err(failed)?;
     note(transaction, source, true)?;
     generate(transaction)?;
     Ok(created)
@@ -204,7 +215,7 @@ fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u6
 
 /// Reads the mappings that are on.
 fn sources(transaction: &mut Transaction<'_>) -> Result<Vec<Found>, Error> {
-    let rows = transaction.query("select mapping from callstats.source order by name", &[]).map_err(failed)?;
+    let rows = transaction.query_typed("select mapping from callstats.source order by name", &[]).map_err(failed)?;
     let mut sources = Vec::new();
     for row in rows {
         let text: String = row.try_get(0).map_err(failed)?;
@@ -217,7 +228,7 @@ fn sources(transaction: &mut Transaction<'_>) -> Result<Vec<Found>, Error> {
 fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     let mut sources_with_index = Vec::new();
     for found in sources(transaction)? {
-        let is_indexed = report::start_is_indexed(transaction, &found.source)?;
+        let is_indexed = advice::index(transaction, &found.source)? > advice::Index::None;
         sources_with_index.push((found.source, is_indexed));
     }
     let sources = sources_with_index;
@@ -225,11 +236,11 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
         "drop function if exists callstats.calls_between(int, date, date)".to_owned()
     } else {
         let has_odd_names =
-            transaction.query_one(sql::HAS_ODD_NAMES, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+            transaction.query_typed_one(sql::HAS_ODD_NAMES, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
         sql::calls_between(&sources, has_odd_names)
     };
     transaction.batch_execute(&text).map_err(failed)?;
-    transaction.execute("select callstats.give_to_owner()", &[]).map_err(failed)?;
+    transaction.execute_typed("select callstats.give_to_owner()", &[]).map_err(failed)?;
     Ok(())
 }
 
@@ -239,20 +250,28 @@ fn create_names(transaction: &mut Transaction<'_>, source: &Resolved, condition:
     let rows = reader.rows(&sql::names(source, condition), 3)?;
     reader.finish()?;
     let column = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
-    create_names_of(transaction, &source.mapping, [&column(0), &column(1), &column(2)])
+    transaction.batch_execute(sql::CREATE_NAMES_TABLE).map_err(failed)?;
+    let (companies, organizations, folders) = (column(0), column(1), column(2));
+    transaction
+        .execute_typed(
+            sql::NOTE_NAMES,
+            &[(&companies, Type::TEXT_ARRAY), (&organizations, Type::TEXT_ARRAY), (&folders, Type::TEXT_ARRAY)],
+        )
+        .map_err(failed)?;
+    create_noted_names(transaction, &source.mapping)
 }
 
-/// Creates the companies, organizations and folders of the same positions.
-pub fn create_names_of(
-    transaction: &mut Transaction<'_>,
-    mapping: &Mapping,
-    [companies, organizations, folders]: [&Vec<&str>; 3],
-) -> Result<[u64; 3], Error> {
-    let [drop, create, insert] = sql::NOTE_NAMES;
-    transaction.batch_execute(&format!("{drop}; {create}")).map_err(failed)?;
-    transaction.execute(insert, &[companies, organizations, folders]).map_err(failed)?;
+/// Creates the companies, organizations and folders of pg_temp.callstats_groups.
+pub fn create_names_of_groups(transaction: &mut Transaction<'_>, mapping: &Mapping) -> Result<(), Error> {
+    transaction.batch_execute(sql::CREATE_NAMES_TABLE).map_err(failed)?;
+    transaction.execute_typed(sql::NOTE_NAMES_OF_GROUPS, &[]).map_err(failed)?;
+    create_noted_names(transaction, mapping).map(|_| ())
+}
+
+/// Creates what pg_temp.callstats_names has; returns how many companies, organizations and folders.
+fn create_noted_names(transaction: &mut Transaction<'_>, mapping: &Mapping) -> Result<[u64; 3], Error> {
     let is_new: bool =
-        transaction.query_one(sql::HAS_NEW_ORGANIZATION, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+        transaction.query_typed_one(sql::HAS_NEW_ORGANIZATION, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
     let zone = mapping.get("time_zone");
     if is_new && zone.is_none() {
         return Err(Error::new(
@@ -263,9 +282,9 @@ pub fn create_names_of(
     transaction.batch_execute(sql::SKIP_TAKEN_IDS).map_err(failed)?;
     let [companies, organizations, folders] = sql::CREATE_NAMES;
     Ok([
-        transaction.execute(companies, &[]).map_err(failed)?,
-        transaction.execute(organizations, &[&zone.unwrap_or("UTC")]).map_err(failed)?,
-        transaction.execute(folders, &[]).map_err(failed)?,
+        transaction.execute_typed(companies, &[]).map_err(failed)?,
+        transaction.execute_typed(organizations, &[(&zone.unwrap_or("UTC"), Type::TEXT)]).map_err(failed)?,
+        transaction.execute_typed(folders, &[]).map_err(failed)?,
     ])
 }
 
@@ -283,10 +302,10 @@ fn grant(transaction: &mut Transaction<'_>, name: &str, used: &[Used]) -> Result
     let revocations: Vec<String> =
         missing.iter().map(|privilege| format!("revoke {privilege} from callstats_worker")).collect();
     transaction
-        .execute(
+        .execute_typed(
             "update callstats.source set granted = array(select distinct unnest(granted || $2::text[]))
              where name = $1",
-            &[&name, &revocations],
+            &[(&name, Type::TEXT), (&revocations, Type::TEXT_ARRAY)],
         )
         .map_err(failed)?;
     Ok(())
@@ -297,13 +316,29 @@ fn note(transaction: &mut Transaction<'_>, source: &Resolved, full: bool) -> Res
     let pairs: serde_json::Map<String, serde_json::Value> =
         sql::REASONS.iter().zip(counts).map(|(reason, count)| ((*reason).to_owned(), count.into())).collect();
     transaction
-        .execute(
+        .execute_typed(
             "update callstats.source set synced_at = now(), left_out = $2::text::jsonb,
                     searched_at = case when $3 then now() else searched_at end where name = $1",
-            &[&source.mapping.name(), &serde_json::Value::Object(pairs).to_string(), &full],
+            &[
+                (&source.mapping.name(), Type::TEXT),
+                (&serde_json::Value::Object(pairs).to_string(), Type::TEXT),
+                (&full, Type::BOOL),
+            ],
         )
         .map_err(failed)?;
     Ok(())
+}
+
+/// Keeps the advice about indexes for `callstats check`, which may create no temporary table.
+fn note_advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<String>, Error> {
+    let advice = advice::advice(transaction, found)?;
+    transaction
+        .execute_typed(
+            "update callstats.source set advice = $2 where name = $1",
+            &[(&found.source.mapping.name(), Type::TEXT), (&advice, Type::TEXT_ARRAY)],
+        )
+        .map_err(failed)?;
+    Ok(advice)
 }
 
 fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -> Result<(), Error> {
@@ -312,7 +347,10 @@ fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -
         return Ok(());
     }
     let rows = transaction
-        .query("delete from callstats.source where name = coalesce($1, name) returning name, granted", &[&name])
+        .query_typed(
+            "delete from callstats.source where name = coalesce($1, name) returning name, granted",
+            &[(&name, Type::TEXT)],
+        )
         .map_err(failed)?;
     let mut revocations = Vec::new();
     for row in &rows {
@@ -351,10 +389,10 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
     }
     install(&mut transaction)?;
     let due: Vec<String> = transaction
-        .query(
+        .query_typed(
             "select name from callstats.source 
              where $1 or searched_at is null or searched_at < now() - interval '1 day'",
-            &[&full],
+            &[(&full, Type::BOOL)],
         )
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(failed)?;
@@ -366,12 +404,17 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
         grant(&mut transaction, source.mapping.name(), &found.used)?;
         let created = create_names(&mut transaction, source, &condition)?;
         note(&mut transaction, source, is_full)?;
+        if is_full {
+            note_advice(&mut transaction, found)?;
+        }
         if created.iter().sum::<u64>() > 0 || full {
             let _ = write!(out, "{}: ", source.mapping.name());
             report::names(created, out);
         }
     }
-    transaction.execute("select callstats.fill_zone_days($1)", &[&!due.is_empty()]).map_err(failed)?;
+    transaction
+        .execute_typed("select callstats.fill_zone_days($1)", &[(&!due.is_empty(), Type::BOOL)])
+        .map_err(failed)?;
     sums::forget_outdated(&mut transaction)?;
     generate(&mut transaction)?;
     transaction.commit().map_err(failed)?;

@@ -1,9 +1,11 @@
 //! `callstats adopt`: tables of calls that a site has already, read in place. The rooms: `mapping`, `types` and
 //! `sql` are pure; `catalogue` asks the database what the table is like; `reader` reads it, as callstats_worker;
-//! `report` writes what `try` found; `sums` keeps sums of old days; `command` is the flow.
+//! `advice` knows indexes; `report` writes what `try` found; `sums` keeps sums of old days, and `groups` brings them there; `command` is the flow.
 
+mod advice;
 mod catalogue;
 mod command;
+mod groups;
 mod mapping;
 mod reader;
 mod report;
@@ -11,4 +13,5 @@ mod sql;
 mod sums;
 mod types;
 
+pub use advice::READS_DAYS;
 pub use command::run;

@@ -7,6 +7,8 @@ use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::sql;
 use crate::admin::error::Error;
 use postgres::Transaction;
+use postgres::fallible_iterator::FallibleIterator as _;
+use postgres::types::Type;
 use serde_json::Value;
 
 /// Whether the role may act as callstats_worker.
@@ -56,7 +58,7 @@ impl<'a> Reader<'a> {
     pub fn new(transaction: &'a mut Transaction<'_>, mapping: &Mapping) -> Result<Self, Error> {
         let mut savepoint = transaction.savepoint("callstats_reader").map_err(failed)?;
         let can_be_worker: bool =
-            savepoint.query_one(CAN_BE_WORKER, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+            savepoint.query_typed_one(CAN_BE_WORKER, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
         if can_be_worker {
             savepoint.batch_execute(&FUNCTIONS.replace("SECURITY", "security definer")).map_err(failed)?;
             savepoint.batch_execute(GIVE).map_err(failed)?;
@@ -64,7 +66,7 @@ impl<'a> Reader<'a> {
             savepoint.batch_execute(&sql::probe(mapping)).map_err(failed)?;
             if let Some(stranger) = strangers(&mut savepoint)?.first() {
                 let name: String = savepoint
-                    .query_one("select current_user::text", &[])
+                    .query_typed_one("select current_user::text", &[])
                     .and_then(|row| row.try_get(0))
                     .map_err(failed)?;
                 return Err(Error::new(
@@ -86,39 +88,64 @@ impl<'a> Reader<'a> {
 
     /// The rows of a SELECT of so many columns, each row an array. Nothing can be written.
     pub fn rows(&mut self, statement: &str, columns: usize) -> Result<Vec<Value>, Error> {
+        let mut rows = Vec::new();
+        self.each_row(statement, columns, &mut |row| {
+            rows.push(parsed(row)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Those rows as JSON, one after the other.
+    pub fn each_row(
+        &mut self,
+        statement: &str,
+        columns: usize,
+        each: &mut dyn FnMut(&str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.savepoint.batch_execute("set local transaction_read_only = on").map_err(failed)?;
         let names: Vec<String> = (0..columns).map(|at| format!("c{at}")).collect();
         let names = names.join(", ");
-        self.read(&format!("select json_build_array({names}) from ({statement}) q ({names})"))
+        self.read(&format!("select json_build_array({names}) from ({statement}) q ({names})"), each)
     }
 
     /// What EXPLAIN (FORMAT JSON) has.
     pub fn plan(&mut self, explain: &str) -> Result<Value, Error> {
-        Ok(self.read(explain)?.into_iter().next().unwrap_or_default())
+        let mut plan = Value::Null;
+        self.read(explain, &mut |text| {
+            plan = parsed(text)?;
+            Ok(())
+        })?;
+        Ok(plan)
     }
 
     /// Runs a statement without a result, which may write to what is temporary.
     pub fn run(&mut self, statement: &str) -> Result<(), Error> {
-        self.savepoint.execute("select pg_temp.callstats_run($1)", &[&statement]).map(|_| ()).map_err(failed)
+        self.savepoint
+            .execute_typed("select pg_temp.callstats_run($1)", &[(&statement, Type::TEXT)])
+            .map(|_| ())
+            .map_err(failed)
     }
 
-    fn read(&mut self, statement: &str) -> Result<Vec<Value>, Error> {
-        let rows = self
+    fn read(&mut self, statement: &str, each: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+        let mut rows = self
             .savepoint
-            .query("select read::text from pg_temp.callstats_read($1) read", &[&statement])
+            .query_typed_raw("select read::text from pg_temp.callstats_read($1) read", [(statement, Type::TEXT)])
             .map_err(failed)?;
-        let mut values = Vec::new();
-        for row in rows {
-            let text: String = row.try_get(0).map_err(failed)?;
-            values.push(serde_json::from_str(&text).map_err(|error| Error::new(error.to_string(), ""))?);
+        while let Some(row) = rows.next().map_err(failed)? {
+            each(row.try_get(0).map_err(failed)?)?;
         }
-        Ok(values)
+        Ok(())
     }
 
     /// Undoes everything.
     pub fn finish(self) -> Result<(), Error> {
         self.savepoint.rollback().map_err(failed)
     }
+}
+
+fn parsed(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| Error::new(error.to_string(), ""))
 }
 
 /// A number of a row.

@@ -1,5 +1,6 @@
 //! What `adopt try` and `adopt status` print. Touches the database, reading.
 
+use crate::admin::adopt::advice;
 use crate::admin::adopt::catalogue::{Found, failed};
 use crate::admin::adopt::command::is_installed;
 use crate::admin::adopt::reader::{Reader, number, text};
@@ -138,14 +139,31 @@ pub fn names([companies, organizations, folders]: [u64; 3], out: &mut String) {
 
 /// The plans and times of the worker's statement for the organization with the most calls, and advice about an index.
 pub fn plans(transaction: &mut Transaction<'_>, found: &Found, out: &mut String) -> Result<(), Error> {
-    let source = &found.source;
+    transaction
+        .batch_execute(&format!(
+            "set local plan_cache_mode = force_generic_plan;
+             prepare callstats_try (int, date, date, int, int, int) as {ADOPTED_ORGANIZATION_DAYS}"
+        ))
+        .map_err(failed)?;
+    let measured = measure(transaction, &found.source, out);
+    // It belongs to the session, which a pooler may give to somebody else.
+    transaction.batch_execute("deallocate callstats_try").map_err(failed)?;
+    measured?;
+    advice(&advice::advice(transaction, found)?, out);
+    Ok(())
+}
+
+/// Indexes that would be better than those that are there.
+pub fn advice(statements: &[String], out: &mut String) {
+    for statement in statements {
+        line(out, "index", statement);
+    }
+}
+
+fn measure(transaction: &mut Transaction<'_>, source: &Resolved, out: &mut String) -> Result<(), Error> {
     let calls = sql::calls(source, source.mapping.expression("relation"), "true");
     let date = source.start.date("a.start", "o.time_zone");
     let mut reader = Reader::new(transaction, &source.mapping)?;
-    reader.prepare(&format!(
-        "set local plan_cache_mode = force_generic_plan;
-         prepare callstats_try (int, date, date, int, int, int) as {ADOPTED_ORGANIZATION_DAYS}"
-    ))?;
     let rows = reader.rows(
         &format!(
             "select o.id, to_char(max({date}), 'YYYY-MM-DD') from ({calls}) a
@@ -156,9 +174,8 @@ pub fn plans(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
         ),
         2,
     )?;
-    let Some(row) = rows.first() else { return Ok(()) };
+    let Some(row) = rows.first() else { return reader.finish() };
     let (organization, last) = (number(row, 0), text(row, 1));
-    let mut reads_all = false;
     for (name, days) in [("a day", 0), ("a month", 29), ("a year", 364)] {
         let plan = reader.plan(&format!(
             "explain (analyze, format json) execute callstats_try
@@ -167,37 +184,10 @@ pub fn plans(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
         let milliseconds = plan.pointer("/0/Execution Time").and_then(Value::as_f64).unwrap_or_default();
         let mut scans = Vec::new();
         relations(&plan, &mut scans);
-        if days == 0 {
-            reads_all = scans.iter().any(|(node, _)| node == "Seq Scan");
-        }
         let scans: Vec<String> = scans.into_iter().map(|(node, name)| format!("{node} of {name}")).collect();
         line(out, name, &format!("{milliseconds:.1} ms; {}", scans.join(", ")));
     }
-    reader.finish()?;
-    if reads_all { advise(transaction, found, organization, last, out) } else { Ok(()) }
-}
-
-/// Whether a day of a mapping is read by an index of its start. A foreign server is not asked day by day: it would not
-/// get the boundaries.
-pub fn start_is_indexed(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<bool, Error> {
-    let mut reader = Reader::new(transaction, &source.mapping)?;
-    let trial = sql::trial(source, source.mapping.expression("relation"));
-    reader.prepare(&format!("set local enable_seqscan = off; {trial}"))?;
-    let plan =
-        reader.plan("explain (format json) select * from pg_temp.callstats_trial(1, current_date, current_date)")?;
-    reader.finish()?;
-    Ok(reads_by_start(&plan))
-}
-
-fn reads_by_start(plan: &Value) -> bool {
-    match plan {
-        Value::Array(plans) => plans.iter().any(reads_by_start),
-        Value::Object(fields) => {
-            let text = |key: &str| fields.get(key).and_then(|value| value.as_str()).unwrap_or_default();
-            text("Index Cond").contains("z.") || fields.values().any(reads_by_start)
-        }
-        _ => false,
-    }
+    reader.finish()
 }
 
 /// The scans of the site's relations.
@@ -220,61 +210,10 @@ fn relations(plan: &Value, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Tries an index on a temporary copy of a sample, and prints its statement only if the planner uses it there.
-fn advise(
-    transaction: &mut Transaction<'_>,
-    found: &Found,
-    organization: i64,
-    last: &str,
-    out: &mut String,
-) -> Result<(), Error> {
-    let source = &found.source;
-    let relation = source.mapping.expression("relation");
-    let start = if source.start_sql.trim().chars().all(|character| character.is_alphanumeric() || character == '_') {
-        source.start_sql.trim().to_owned()
-    } else {
-        format!("({})", source.start_sql)
-    };
-    let index = format!("({start})");
-    // The worker may read the columns that the mapping uses, and no others.
-    let columns: Option<Vec<&str>> = found.used.iter().map(|used| used.columns.as_deref()).collect();
-    let columns = columns.map_or_else(|| "*".to_owned(), |columns| columns.join(", "));
-    let sample = format!("select {columns} from {relation}");
-    let mut reader = Reader::new(transaction, &source.mapping)?;
-    let is_used = reader
-        .prepare(&format!(
-            "create temporary view callstats_columns as {sample};
-             create temporary table callstats_sample (like callstats_columns); drop view pg_temp.callstats_columns;
-             do $$ begin
-                 if pg_has_role('callstats_worker', 'member') then
-                     alter table pg_temp.callstats_sample owner to callstats_worker;
-                 end if;
-             end $$;
-             set local enable_seqscan = off; {}",
-            sql::trial(source, "pg_temp.callstats_sample")
-        ))
-        .and_then(|()| reader.run(&format!("insert into pg_temp.callstats_sample {sample} limit 100000")))
-        .and_then(|()| {
-            reader.run(&format!("create index callstats_sample_index on pg_temp.callstats_sample {index}"))?;
-            reader.run("analyze pg_temp.callstats_sample")?;
-            reader.plan(&format!(
-                "explain (format json) select * from pg_temp.callstats_trial({organization}, '{last}', '{last}')"
-            ))
-        })
-        .is_ok_and(|plan| plan.to_string().contains("callstats_sample_index"));
-    reader.finish()?;
-    if is_used {
-        line(out, "index", &format!("a day reads all rows; create index concurrently on {relation} {index}"));
-    } else {
-        line(out, "index", "a day reads all rows, and an index on the start would not be used for this mapping");
-    }
-    Ok(())
-}
-
 /// What stands behind the answers.
 pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(), Error> {
     let row = transaction
-        .query_one(
+        .query_typed_one(
             "select exists (select from callstats.call), to_regclass('callstats.call_daily') is not null,
                     pg_get_viewdef(to_regclass('callstats.call_source')) ~ 'callstats.call(_daily)?\\M'",
             &[],
@@ -293,7 +232,7 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
         return Ok(());
     }
     let rows = transaction
-        .query(
+        .query_typed(
             "select name, to_char(added_at, 'YYYY-MM-DD HH24:MI:SS'),
                     extract(epoch from now() - synced_at)::bigint, left_out::text, mapping,
                     to_char(summed_from, 'YYYY-MM-DD') || ' to ' || to_char(summed_until - 1, 'YYYY-MM-DD'),

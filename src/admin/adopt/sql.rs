@@ -1,7 +1,7 @@
 //! The SQL of adopted tables, generated from resolved mappings. Pure. Its shape has two reasons:
 //! the planner inlines callstats.calls_between() into the worker's statement, and no table of the site is pinned by it.
 
-use crate::admin::adopt::types::{Resolved, literal};
+use crate::admin::adopt::types::{Duration, Resolved, literal};
 
 const COMPANY: &str = "(select c.short_name from callstats.organization o \
                        join callstats.company c on c.id = o.company_id where o.id = $1)";
@@ -112,7 +112,7 @@ fn span(source: &Resolved) -> Option<String> {
     source.mapping.get("call").map(|_| format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours"))))
 }
 
-/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`NOTE_GROUPS`]. One
+/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`CREATE_GROUPS`]. One
 /// pass over the rows; what is left is small.
 pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> String {
     let calls = calls(source, source.mapping.expression("relation"), &near(source, first, last));
@@ -127,17 +127,19 @@ pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> Str
     )
 }
 
-/// Notes those groups, as eight arrays.
-pub const NOTE_GROUPS: [&str; 3] = [
-    "drop table if exists pg_temp.callstats_groups",
-    "create temporary table callstats_groups (time_zone text, company text collate \"C\", \
-     organization text collate \"C\", folder text collate \"C\", agent text collate \"C\", call_date date, \
-     calls bigint, duration_ms bigint) on commit drop",
-    "insert into pg_temp.callstats_groups \
-     select time_zone, company, organization, folder, nullif(agent, ''), call_date::date, calls, duration_ms \
-     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[]) \
-     as g (time_zone, company, organization, folder, agent, call_date, calls, duration_ms)",
-];
+/// The table for those groups.
+pub const CREATE_GROUPS: &str = "
+    drop table if exists pg_temp.callstats_groups;
+    create temporary table callstats_groups (time_zone text, company text collate \"C\",
+        organization text collate \"C\", folder text collate \"C\", agent text collate \"C\", call_date date,
+        calls bigint, duration_ms bigint) on commit drop";
+
+/// Notes them, as eight arrays.
+pub const NOTE_GROUPS: &str = "
+    insert into pg_temp.callstats_groups
+    select time_zone, company, organization, folder, nullif(agent, ''), call_date::date, calls, duration_ms
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+    as g (time_zone, company, organization, folder, agent, call_date, calls, duration_ms)";
 
 /// Those groups in the columns of callstats.source_day. The names must exist.
 pub fn day_sums(source: &Resolved) -> String {
@@ -184,8 +186,21 @@ pub fn changed_days(source: &Resolved, since: &str) -> Option<String> {
     ))
 }
 
+/// The sum of the milliseconds of rows that can be counted, each rounded for itself. Most numbers have no more than three
+/// decimals, and to add those up costs a quarter of rounding them.
+fn sum_of_milliseconds(source: &Resolved) -> String {
+    match source.duration {
+        Duration::Seconds { is_whole: true } => "(sum(t.duration) * 1000)::bigint".to_owned(),
+        Duration::Seconds { is_whole: false } => "(sum(case when scale(t.duration::numeric) <= 3 \
+             then t.duration::numeric else round(t.duration::numeric, 3) end) * 1000)::bigint"
+            .to_owned(),
+        other => format!("sum({})::bigint", other.milliseconds("t.duration")),
+    }
+}
+
 /// The branch of callstats.calls_between() for one mapping: a day at a time, so that the rows of a range stream. The
-/// scalar sub-selects keep the order of the days, and `offset 0` keeps the day's rows apart.
+/// scalar sub-selects keep the order of the days, `offset 0` keeps the day's rows apart, and the `order by` says that
+/// nothing has to be sorted for the days: servers before 18 would sort the whole range to merge it with others.
 fn branch(source: &Resolved, relation: &str, has_odd_names: bool) -> String {
     let on_day = source.start.on_day("t.start", None);
     let groups = if source.mapping.get("call").is_some() {
@@ -199,11 +214,11 @@ fn branch(source: &Resolved, relation: &str, has_odd_names: bool) -> String {
         let rows = rows(source, relation);
         let group = |condition: String| {
             format!(
-                "select {} as folder, nullif({}, '') as agent, count(*) as calls, sum({})::bigint as duration_ms \
+                "select {} as folder, {} as agent, count(*) as calls, {} as duration_ms \
                  from ({rows}) t where {condition} and {on_day} and case when {} then true end group by 1, 2",
                 source.folder.text("t.folder"),
                 source.agent.text("t.agent"),
-                source.duration.milliseconds("t.duration"),
+                sum_of_milliseconds(source),
                 source.duration.is_countable("t.duration")
             )
         };
@@ -226,7 +241,7 @@ fn branch(source: &Resolved, relation: &str, has_odd_names: bool) -> String {
         }
     };
     format!(
-        "select $1, z.callstats_date, x.folder_id, x.agent, x.calls, x.duration_ms\n\
+        "(select $1, z.callstats_date, x.folder_id, nullif(x.agent, ''), x.calls, x.duration_ms\n\
          from callstats.zone_day z \
          (callstats_zone, callstats_date, callstats_starts, callstats_ends, callstats_is_whole)\n\
          cross join lateral (\n\
@@ -234,7 +249,8 @@ fn branch(source: &Resolved, relation: &str, has_odd_names: bool) -> String {
          left join callstats.folder f on f.organization_id = $1 and f.name = a.folder\n\
          offset 0) x\n\
          where z.callstats_zone = (select o.time_zone from callstats.organization o where o.id = $1) \
-         and z.callstats_date between $2 and $3 and x.folder_id is not null{}",
+         and z.callstats_date between $2 and $3 and x.folder_id is not null{}\n\
+         order by 2)",
         is_live(source, "z.callstats_date")
     )
 }
@@ -314,13 +330,19 @@ pub fn names(source: &Resolved, condition: &str) -> String {
     )
 }
 
-/// Notes those names, as three arrays.
-pub const NOTE_NAMES: [&str; 3] = [
-    "drop table if exists pg_temp.callstats_names",
-    "create temporary table callstats_names (company text collate \"C\", organization text collate \"C\", \
-     folder text collate \"C\") on commit drop",
-    "insert into pg_temp.callstats_names select * from unnest($1::text[], $2::text[], $3::text[])",
-];
+/// The table for those names.
+pub const CREATE_NAMES_TABLE: &str = "
+    drop table if exists pg_temp.callstats_names;
+    create temporary table callstats_names (company text collate \"C\", organization text collate \"C\",
+        folder text collate \"C\") on commit drop";
+
+/// Notes them, as three arrays.
+pub const NOTE_NAMES: &str =
+    "insert into pg_temp.callstats_names select * from unnest($1::text[], $2::text[], $3::text[])";
+
+/// Notes those of the groups.
+pub const NOTE_NAMES_OF_GROUPS: &str = "insert into pg_temp.callstats_names \
+     select distinct company, organization, folder from pg_temp.callstats_groups";
 
 /// Whether one of them is of an organization that does not exist.
 pub const HAS_NEW_ORGANIZATION: &str = "select exists (select from pg_temp.callstats_names n where not exists (

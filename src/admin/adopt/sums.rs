@@ -3,13 +3,15 @@
 //! interrupted command continues at the next one.
 
 use crate::admin::adopt::catalogue::{failed, look_up};
-use crate::admin::adopt::command::{create_names_of, lock};
+use crate::admin::adopt::command::{begin, create_names_of_groups, lock};
+use crate::admin::adopt::groups::Groups;
 use crate::admin::adopt::mapping::Mapping;
-use crate::admin::adopt::reader::{Reader, number, text};
+use crate::admin::adopt::reader::{Reader, text};
 use crate::admin::adopt::sql;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::error::Error;
 use chrono::{Days, NaiveDate};
+use postgres::types::{ToSql, Type};
 use postgres::{Client, Transaction};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -53,10 +55,10 @@ pub fn forget(transaction: &mut Transaction<'_>, name: &str) -> Result<(), Error
         let statement = format!(
             "delete from callstats.{table} where source_id = (select id from callstats.source where name = $1)"
         );
-        transaction.execute(&statement, &[&name]).map_err(failed)?;
+        transaction.execute_typed(&statement, &[(&name, Type::TEXT)]).map_err(failed)?;
     }
     transaction
-        .execute("update callstats.source set summed_from = null, summed_until = null, compared_since = null where name = $1", &[&name])
+        .execute_typed("update callstats.source set summed_from = null, summed_until = null, compared_since = null where name = $1", &[(&name, Type::TEXT)])
         .map_err(failed)?;
     Ok(())
 }
@@ -65,7 +67,7 @@ pub fn forget(transaction: &mut Transaction<'_>, name: &str) -> Result<(), Error
 /// the ones that were not compared for longest.
 pub fn advance(client: &mut Client, compares_all: bool, out: &mut String) -> Result<(), Error> {
     let names: Vec<String> = client
-        .query("select name from callstats.source order by name", &[])
+        .query_typed("select name from callstats.source order by name", &[])
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(failed)?;
     for name in names {
@@ -92,10 +94,10 @@ struct Summed {
 fn read(transaction: &mut Transaction<'_>, name: &str) -> Result<Option<Summed>, Error> {
     lock(transaction)?;
     let row = transaction
-        .query_opt(
+        .query_typed_opt(
             "select mapping, summed_from, summed_until, (now() at time zone 'UTC')::date - 1
              from callstats.source where name = $1",
-            &[&name],
+            &[(&name, Type::TEXT)],
         )
         .map_err(failed)?;
     let Some(row) = row else { return Ok(None) };
@@ -112,7 +114,7 @@ fn read(transaction: &mut Transaction<'_>, name: &str) -> Result<Option<Summed>,
 
 /// Sums the next days. False: all behind the horizon are.
 fn sum_next(client: &mut Client, name: &str, done: &mut Done) -> Result<bool, Error> {
-    let mut transaction = crate::admin::transaction(client)?;
+    let mut transaction = begin(client)?;
     let Some(Summed { source, days, target }) = read(&mut transaction, name)? else { return Ok(false) };
     let (from, next) = match days {
         Some((from, until)) => (from, until),
@@ -128,12 +130,12 @@ fn sum_next(client: &mut Client, name: &str, done: &mut Done) -> Result<bool, Er
     let until = until.min(target);
     done.summed += write(&mut transaction, &source, next, until, &mut 0)?;
     transaction
-        .execute(
+        .execute_typed(
             "update callstats.source set summed_from = $2, summed_until = $3,
                     changes_read_at = coalesce(changes_read_at, now()),
                     summed_zones = (select jsonb_object_agg(id, time_zone) from callstats.organization)
              where name = $1",
-            &[&name, &from, &until],
+            &[(&name, Type::TEXT), (&from, Type::DATE), (&until, Type::DATE)],
         )
         .map_err(failed)?;
     transaction.commit().map_err(failed)?;
@@ -164,20 +166,13 @@ fn write(
     let mut reader = Reader::new(transaction, &source.mapping)?;
     // The planner expects few rows of a range of local dates, and would sort all of them.
     reader.prepare("set local enable_sort = off")?;
-    let mut rows = Vec::new();
+    let mut groups = Groups::new()?;
     for zone in zones {
-        rows.extend(reader.rows(&sql::day_groups(source, &zone, &first_sql, &last_sql), 8)?);
+        groups.read(&mut reader, &sql::day_groups(source, &zone, &first_sql, &last_sql))?;
     }
     reader.finish()?;
-    let texts = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
-    let numbers = |at: usize| rows.iter().map(|row| number(row, at)).collect::<Vec<i64>>();
-    let (companies, organizations, folders) = (texts(1), texts(2), texts(3));
-    let [drop, create, insert] = sql::NOTE_GROUPS;
-    transaction.batch_execute(&format!("{drop}; {create}")).map_err(failed)?;
-    let columns: [&(dyn postgres::types::ToSql + Sync); 8] =
-        [&texts(0), &companies, &organizations, &folders, &texts(4), &texts(5), &numbers(6), &numbers(7)];
-    transaction.execute(insert, &columns).map_err(failed)?;
-    create_names_of(transaction, &source.mapping, [&companies, &organizations, &folders])?;
+    groups.note(transaction)?;
+    create_names_of_groups(transaction, &source.mapping)?;
     let statement = format!(
         "drop table if exists pg_temp.callstats_sums;
          create temporary table callstats_sums on commit drop as {};
@@ -185,7 +180,7 @@ fn write(
         sql::day_sums(source)
     );
     transaction.batch_execute(&statement).map_err(failed)?;
-    let parameters: [&(dyn postgres::types::ToSql + Sync); 3] = [&name, &from, &last];
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [(&name, Type::TEXT), (&from, Type::DATE), (&last, Type::DATE)];
     for statement in [
         "delete from callstats.source_day d
          where d.source_id = (select id from callstats.source where name = $1) and d.call_date between $2 and $3
@@ -204,10 +199,10 @@ fn write(
                and s.organization_id = d.organization_id and s.call_date = d.call_date
                and s.folder_id = d.folder_id and s.agent_id is not distinct from d.agent_id)",
     ] {
-        *corrected += transaction.execute(statement, &parameters).map_err(failed)?;
+        *corrected += transaction.execute_typed(statement, &parameters).map_err(failed)?;
     }
     transaction
-        .execute(
+        .execute_typed(
             "insert into callstats.source_checked (source_id, call_date, checked_at)
              select s.id, day, now() from callstats.source s, generate_series($2::date, $3::date, interval '1 day') day
              where s.name = $1 on conflict (source_id, call_date) do update set checked_at = now()",
@@ -215,10 +210,10 @@ fn write(
         )
         .map_err(failed)?;
     transaction
-        .execute(
+        .execute_typed(
             "update callstats.source set compared_since =
                  (select min(checked_at) from callstats.source_checked where source_id = id) where name = $1",
-            &[&name],
+            &[(&name, Type::TEXT)],
         )
         .map_err(failed)?;
     Ok(u64::try_from((until - from).num_days()).unwrap_or_default())
@@ -230,9 +225,9 @@ fn zones(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Vec<Str
         return Ok(vec!["UTC".into()]);
     }
     transaction
-        .query(
+        .query_typed(
             "select distinct time_zone from callstats.organization union select $1::text where $1::text is not null",
-            &[&source.mapping.get("time_zone")],
+            &[(&source.mapping.get("time_zone"), Type::TEXT)],
         )
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(failed)
@@ -240,17 +235,17 @@ fn zones(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Vec<Str
 
 /// Compares the days of rows that changed since the last look, if the mapping names a column that says when.
 fn compare_changed(client: &mut Client, name: &str, done: &mut Done) -> Result<(), Error> {
-    let mut transaction = crate::admin::transaction(client)?;
+    let mut transaction = begin(client)?;
     let Some(Summed { source, days: Some((from, until)), .. }) = read(&mut transaction, name)? else { return Ok(()) };
     if source.mapping.get("changed").is_none() {
         return Ok(());
     }
     let row = transaction
-        .query_one(
+        .query_typed_one(
             &format!(
                 "select (changes_read_at - interval '{SLACK}')::text, now()::text from callstats.source where name = $1"
             ),
-            &[&name],
+            &[(&name, Type::TEXT)],
         )
         .map_err(failed)?;
     let (since, now): (Option<String>, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
@@ -271,7 +266,10 @@ fn compare_changed(client: &mut Client, name: &str, done: &mut Done) -> Result<(
         }
     }
     transaction
-        .execute("update callstats.source set changes_read_at = $2::text::timestamptz where name = $1", &[&name, &now])
+        .execute_typed(
+            "update callstats.source set changes_read_at = $2::text::timestamptz where name = $1",
+            &[(&name, Type::TEXT), (&now, Type::TEXT)],
+        )
         .map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -280,7 +278,7 @@ fn compare_changed(client: &mut Client, name: &str, done: &mut Done) -> Result<(
 fn compare_in_turns(client: &mut Client, name: &str, all: bool, done: &mut Done) -> Result<(), Error> {
     let mut left = None;
     loop {
-        let mut transaction = crate::admin::transaction(client)?;
+        let mut transaction = begin(client)?;
         let Some(Summed { source, days: Some((from, until)), .. }) = read(&mut transaction, name)? else {
             return Ok(());
         };
@@ -290,11 +288,11 @@ fn compare_in_turns(client: &mut Client, name: &str, all: bool, done: &mut Done)
             return Ok(());
         }
         let oldest: Option<NaiveDate> = transaction
-            .query_opt(
+            .query_typed_opt(
                 "select call_date from callstats.source_checked
                  where source_id = (select id from callstats.source where name = $1)
                  order by checked_at, call_date limit 1",
-                &[&name],
+                &[(&name, Type::TEXT)],
             )
             .and_then(|row| row.map(|row| row.try_get(0)).transpose())
             .map_err(failed)?;

@@ -1,6 +1,7 @@
 //! What must be right in the database, each a function over a connection of the worker's role. Touches the database,
 //! reading only.
 
+use crate::admin::adopt::READS_DAYS;
 use crate::admin::check::result::{Problem, Verdict};
 use crate::admin::installed;
 use crate::admin::schema::VERSION as SCHEMA_VERSION;
@@ -237,7 +238,9 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
                        jsonb_each_text(coalesce(left_out, '{}')) as counts (reason, value)
                        where value <> '0' group by reason order by reason) left_out),
                 (select min(summed_from) || ' to ' || max(summed_until - 1) from callstats.source),
-                (max(extract(epoch from now() - compared_since)) / 3600)::bigint
+                (max(extract(epoch from now() - compared_since)) / 3600)::bigint,
+                (select array_agg(line) from callstats.source s,
+                        jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'advice', '[]')) line)
          from callstats.source",
         &[],
     )?;
@@ -248,6 +251,9 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let summed = summed
         .map(|days| format!("; {days} from daily sums, the oldest of them compared {unchecked_hours} hours ago"))
         .unwrap_or_default();
+    // The column is new: an older adopt.sql has none.
+    let advice: Vec<String> = row.try_get::<_, Option<Vec<String>>>(5)?.unwrap_or_default();
+    let reads_all = advice.iter().any(|advice| advice.ends_with(READS_DAYS));
     Ok(if unchecked_hours > 72 {
         Verdict::fail(
             format!("daily sums of {names} were last compared with their rows {unchecked_hours} hours ago"),
@@ -258,8 +264,11 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
             format!("new names of {names} were last looked for {age} s ago, so their calls are missing{left_out}"),
             "systemctl enable --now callstats-sync.timer, or run callstats adopt sync each minute",
         )
+    } else if reads_all {
+        Verdict::warn(format!("a day of {names} reads all rows of a table{left_out}"), advice.join("; or "))
     } else {
-        Verdict::Pass(format!("{names}, read in place; synchronized {age} s ago{summed}{left_out}"))
+        let faster: String = advice.iter().map(|advice| format!("; faster with: {advice}")).collect();
+        Verdict::Pass(format!("{names}, read in place; synchronized {age} s ago{summed}{left_out}{faster}"))
     })
 }
 
