@@ -9,10 +9,11 @@ import subprocess
 
 import pytest
 
-from ..support.documents import DOCUMENTS, blocks, kind, section
+from ..support.documents import blocks, kind, printed, section
 from ..support.overlay import Booted, Machine
 from ..support.processes import CALLSTATS, PROJECT, wait_until
 from ..support.worker import ROOT_TOKEN
+from .conftest import clean_debian
 
 CONTAINERS = "tests/deploy/test_container.py::test_image_serves_and_stops_as_printed"
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
@@ -71,14 +72,6 @@ TYPED_HERE = [("README.md", "Install"), ("docs/operations.md", "Install by hand"
               ("docs/operations.md", "Uninstall"), ("docs/scaling.md", "Rollup"), ("docs/scaling.md", "Partitions")]
 
 CITUS = "alter table callstats.call drop constraint call_"
-
-
-def printed():
-    """(block, command) for each line that is for a shell or for psql."""
-    for document in DOCUMENTS:
-        for block in blocks(document):
-            for command in block.commands():
-                yield block, command
 
 
 def test_every_printed_line_is_known():
@@ -171,11 +164,7 @@ SUITES = {"Debian 12": "bookworm", "Debian 13": "trixie"}
 
 @pytest.fixture(scope="module")
 def debian(request):
-    """The folder of a clean Debian that has downloaded what the documents install."""
-    packages = {word for _, command in printed() if command.startswith("sudo apt install ")
-                for word in command.split()[3:] if not word.startswith("./")}
-    command = [PROJECT / "tests" / "support" / "clean-debian", SUITES[request.param], *sorted(packages)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return clean_debian(SUITES[request.param])
 
 
 @pytest.mark.slow
