@@ -97,6 +97,7 @@ export class TimeChart {
                 scales: {
                     x: {
                         stacked: this.kind === "calls",
+                        offset: bars || labels.length === 1,
                         grid: { display: false },
                         border: { color: colour("line") },
                         ticks: { ...ticks, autoSkipPadding: 18 },
@@ -134,6 +135,7 @@ export class TimeChart {
                         callbacks: {
                             title: items => (items.length ? titles[items[0].dataIndex] : ""),
                             label: item => ` ${isolated(item.dataset.label)}  ${text(item.parsed.y)}`,
+                            footer: items => this.#total(items),
                         },
                     },
                 },
@@ -141,9 +143,22 @@ export class TimeChart {
         });
     }
 
+    /** What a stack adds up to, if it has several parts. */
+    #total(items) {
+        const { series, text } = this.#data;
+        const parts = items.filter(item => !series[item.datasetIndex].dashed);
+        if (this.kind !== "calls" || parts.length < 2) return "";
+        return `All folders  ${text(parts.reduce((sum, item) => sum + item.parsed.y, 0))}`;
+    }
+
     #dataset(series, place, bars) {
         const main = colour(series.colour ?? "muted");
         const common = { label: series.name, data: series.values, borderColor: main, order: place + 1 };
+        const { values } = series;
+        // A value without neighbours is on no line, so it needs a point.
+        const alone = values.map(
+            (value, at) => value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null,
+        );
         if (series.dashed) {
             return {
                 ...common,
@@ -152,7 +167,7 @@ export class TimeChart {
                 order: 0,
                 borderDash: [5, 4],
                 borderWidth: 2,
-                pointRadius: 0,
+                pointRadius: alone.map(is => (is ? 4 : 0)),
                 pointHitRadius: 8,
                 pointHoverRadius: 4,
                 backgroundColor: main,
@@ -172,10 +187,6 @@ export class TimeChart {
                 fill: bars ? undefined : "stack",
             };
         }
-        const { values } = series;
-        const alone = values.map(
-            (value, at) => value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null,
-        );
         return {
             ...common,
             borderWidth: 2.5,

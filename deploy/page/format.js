@@ -5,10 +5,15 @@ const languages = [...navigator.languages];
 const wholeNumber = new Intl.NumberFormat(languages, { maximumFractionDigits: 0 });
 const changeNumber = new Intl.NumberFormat(languages, {
     style: "percent",
+    minimumFractionDigits: 1,
     maximumFractionDigits: 1,
     signDisplay: "exceptZero",
 });
-const shareNumber = new Intl.NumberFormat(languages, { style: "percent", maximumFractionDigits: 1 });
+const shareNumber = new Intl.NumberFormat(languages, {
+    style: "percent",
+    minimumFractionDigits: 1,
+    maximumFractionDigits: 1,
+});
 const secondsNumber = new Intl.NumberFormat(languages, { style: "unit", unit: "second", maximumFractionDigits: 3 });
 const two = new Intl.NumberFormat(languages, { minimumIntegerDigits: 2, useGrouping: false });
 const dates = options => new Intl.DateTimeFormat(languages, { ...options, timeZone: "UTC" });

@@ -36,7 +36,7 @@ export class DataTable {
             spellcheck: false,
         });
         this.filter.addEventListener("input", () => this.#change({ filter: this.filter.value }));
-        this.count = element("span", { className: "count", role: "status" });
+        this.count = element("span", { id: `${id}-count`, className: "count", role: "status" });
         this.csvButton = element("button", {
             type: "button",
             className: "quiet",
@@ -49,7 +49,7 @@ export class DataTable {
         this.body = element("tbody");
         this.before = this.#pager("Previous", -1);
         this.after = this.#pager("Next", 1);
-        this.place = element("span");
+        this.place = element("span", { id: `${id}-page` });
         this.pages = element(
             "nav",
             { className: "pages", "aria-label": `Pages: ${caption}` },
@@ -195,6 +195,7 @@ export class DataTable {
         const found = this.#shown.length;
         const kept = found === this.#rows.length ? "" : `${count(named(this.#shown))} of `;
         this.count.textContent = `${kept}${count(all)} ${this.noun}`;
+        this.count.dataset.filter = this.view.filter.trim();
         const pages = Math.ceil(found / PAGE);
         this.pages.hidden = pages < 2;
         this.place.textContent = `Page ${count(this.#page + 1)} of ${count(pages)}`;

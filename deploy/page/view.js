@@ -10,6 +10,7 @@ import { sumColumns, sumRows } from "./sums-table.js";
 import { DataTable, fileSeconds } from "./table.js";
 import { colours, timeline } from "./timeline.js";
 
+const MOST_NAMED = 8;
 const COLUMNS = ["date", "folder", "agent_id", "calls", "duration_seconds", "avg_duration_seconds"];
 
 const button = (id, className, textContent, act, label = null) => {
@@ -146,7 +147,10 @@ export class View {
             element("bdi", { textContent: organization }),
         );
         const when = format.rangeText(range);
-        this.note.textContent = before ? `${when}, compared with ${format.rangeText(before)}` : when;
+        this.note.replaceChildren(
+            before ? `${when}, compared with ${format.rangeText(before)}` : when,
+            ...this.#chosenText(),
+        );
         this.empty.hidden = !none;
         this.figures.hidden = none;
         this.all.disabled = none;
@@ -154,6 +158,19 @@ export class View {
         this.empty.textContent = records.length
             ? `No calls in the chosen folders: ${when}. Other folders have calls.`
             : `No calls: ${when}.`;
+    }
+
+    /** The chosen folders, which paper would not have otherwise. */
+    #chosenText() {
+        if (!this.chosen) return [];
+        const names = this.chosen.slice(0, MOST_NAMED);
+        const more = this.chosen.length - names.length;
+        const listed = names.flatMap((name, place) => [place ? ", " : "", element("bdi", { textContent: name })]);
+        return [
+            this.chosen.length === 1 ? ". Only folder " : ". Only folders ",
+            ...listed,
+            more ? ` and ${format.count(more)} more` : "",
+        ];
     }
 
     #showTotals(now, before) {
@@ -165,7 +182,7 @@ export class View {
                 before &&
                 element("dd", {
                     className: "change",
-                    textContent: `${format.change(value, was)} vs. before`,
+                    textContent: was ? `${format.change(value, was)} vs. before` : "none before",
                 });
             return element("div", { className: "card total" }, element("dt", { textContent: label }), shown, change);
         };

@@ -3,6 +3,7 @@ import subprocess
 
 import pytest
 
+from ..support import documents
 from ..support.overlay import Booted
 from ..support.postgres import programs
 from ..support.processes import PROJECT
@@ -23,6 +24,12 @@ def package(tmp_path_factory):
 @pytest.fixture(scope="session")
 def newer_package(tmp_path_factory):
     return build(tmp_path_factory.mktemp("newer-deb"), "--deb-version", "9.0.0-1")
+
+
+def clean_debian(suite):
+    """The folder of a clean Debian that has downloaded what the documents install."""
+    command = [PROJECT / "tests" / "support" / "clean-debian", suite, *documents.packages()]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def debian_postgresql(machine):

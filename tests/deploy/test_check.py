@@ -117,3 +117,20 @@ def test_check_fails_on_an_unsuitable_root_token_file(change, words, checked):
 
 def test_check_fails_on_a_socket_that_cannot_be_created(checked):
     assert "/proc/nowhere/socket" in wrong(checked, "socket", CALLSTATS_SOCKET="/proc/nowhere/socket")
+
+
+def test_check_reads_the_environment_file_that_is_named(checked):
+    lines = [f'{name}="{value}"' for name, value in checked.environment.items()]
+    file = checked.folder.write("callstats.env", "# as systemd reads it\n" + "\n".join(lines) + "\n")
+    code, out = check({}, "--env-file", str(file))
+    assert code == 0 and "ok     database" in out, out
+    code, out = check({}, "--env-file", "/nowhere/callstats.env")
+    assert code == 1 and "/nowhere/callstats.env" in out and "--env-file" in out
+
+
+def test_check_names_the_variable_that_a_misspelled_one_may_be(checked):
+    code, out = checked.run("--json", CALLSTATS_DB_CONECTIONS="3")
+    [found] = [check for check in json.loads(out)["checks"] if check["name"] == "environment"]
+    assert code == 0
+    assert found == {"name": "environment", "ok": True, "fix": "CALLSTATS_DB_CONNECTIONS?",
+                     "message": "CALLSTATS_DB_CONECTIONS is not a variable of callstats"}

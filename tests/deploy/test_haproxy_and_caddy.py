@@ -1,48 +1,14 @@
 """The examples for HAProxy and Caddy as they are, in Debian's packages."""
 import json
-import os
 
 import pytest
 
-from ..support.processes import PROJECT
 from ..support.sample import DAY_WITHOUT_TOKEN
-from ..support.webservers import InFrontOfWorker, WebServer, commands
+from ..support.webservers import Caddy, HAProxy
 from ..support.worker import ROOT_TOKEN
 from .errors import TOKEN, UNAVAILABLE
 
 BEARER = [("Authorization", f"Bearer {ROOT_TOKEN}")]
-
-
-class HAProxy(InFrontOfWorker, WebServer):
-    """With the folder of the socket instead of a link: the chroot sees no link's target outside of it."""
-    logs_folder, file = "haproxy", PROJECT / "deploy" / "haproxy" / "callstats.cfg"
-
-    def prepare(self):
-        super().prepare()
-        folder, name = os.path.split(self.socket)
-        if os.path.isdir(folder):
-            self.machine.run(["mount", "--bind", folder, "/run/callstats"])
-            self.machine.run(["ln", "-sf", name, "/run/callstats/callstats.sock"])
-        self.type(*commands(self.file))
-
-    def start(self):
-        options = self.machine.run(". /etc/default/haproxy; echo $EXTRAOPTS").split()
-        self.machine.run("mkdir -p /run/haproxy")
-        self.machine.run(["haproxy", "-D", "-f", "/etc/haproxy/haproxy.cfg", *options])
-
-
-class Caddy(InFrontOfWorker, WebServer):
-    logs_folder, file = "caddy", PROJECT / "deploy" / "caddy" / "Caddyfile"
-
-    def prepare(self):
-        super().prepare()
-        self.type(*commands(self.file))
-
-    def start(self):
-        self.machine.run("mkdir -p /var/log/caddy && chown caddy /var/log/caddy")
-        self.machine.run("sysctl -q -w net.ipv4.ip_unprivileged_port_start=0")
-        self.machine.run("runuser -u caddy -- sh -c 'HOME=/var/lib/caddy exec caddy run --config /etc/caddy/Caddyfile "
-                         "--adapter caddyfile' >/var/log/caddy/caddy.log 2>&1 &")
 
 
 @pytest.fixture(scope="module", params=[HAProxy, Caddy], ids=lambda kind: kind.__name__)

@@ -9,10 +9,11 @@ import subprocess
 
 import pytest
 
-from ..support.documents import DOCUMENTS, blocks, kind, section
+from ..support.documents import blocks, kind, printed, section
 from ..support.overlay import Booted, Machine
 from ..support.processes import CALLSTATS, PROJECT, wait_until
 from ..support.worker import ROOT_TOKEN
+from .conftest import clean_debian
 
 CONTAINERS = "tests/deploy/test_container.py::test_image_serves_and_stops_as_printed"
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
@@ -57,14 +58,12 @@ NOT_TYPED = {
     "cargo test": "tests/run does it before this test",
     ".ci/debian-changelog >deploy/debian/changelog": "writes into the checkout; test_build.py compares its output",
     ".ci/run": "runs this test",
-    "sudo apt install libjs-chart.js": "downloads; tests/run has installed it",
-    "sudo apt install spawn-fcgi": "downloads; tests/run has installed it",
     "set citus.enable_unsafe_triggers = on;": "Citus is not tested, as the document says",
     "select create_distributed_table('callstats.call', 'organization_id');":
         "Citus is not tested, as the document says",
 }
 
-# Typed outside of the machine, which has no network.
+# Typed outside of the machine, which has no network and no Rust.
 BUILDS = ("cargo build --release --locked", "cargo auditable deb --locked")
 
 TYPED_HERE = [("README.md", "Install"), ("docs/operations.md", "Install by hand"), ("docs/operations.md", "Check"),
@@ -73,14 +72,6 @@ TYPED_HERE = [("README.md", "Install"), ("docs/operations.md", "Install by hand"
               ("docs/operations.md", "Uninstall"), ("docs/scaling.md", "Rollup"), ("docs/scaling.md", "Partitions")]
 
 CITUS = "alter table callstats.call drop constraint call_"
-
-
-def printed():
-    """(block, command) for each line that is for a shell or for psql."""
-    for document in DOCUMENTS:
-        for block in blocks(document):
-            for command in block.commands():
-                yield block, command
 
 
 def test_every_printed_line_is_known():
@@ -138,17 +129,23 @@ class Operator:
         return self.machine.try_run(f"cd {shlex.quote(str(self.folder))}\n{command}", input="y\n")  # what apt asks
 
 
-def checkout(machine):
-    """The files of the project in a machine, and what `cargo build` and `cargo deb` make."""
-    folder = machine.path("/srv/callstats")
+@pytest.fixture(scope="module")
+def built():
+    """What `cargo build` and `cargo deb` make."""
     for command in BUILDS:
         subprocess.run(["bash", "-c", command], cwd=PROJECT, check=True, capture_output=True)
+    return [PROJECT / "target" / "release" / "callstats", *(PROJECT / "target" / "debian").glob("callstats_*.deb")]
+
+
+def checkout(machine, built=()):
+    """The files of the project in a machine that has its name, and those that were built."""
+    machine.run("echo 127.0.0.1 localhost $(hostname) >/etc/hosts")
+    folder = machine.path("/srv/callstats")
     done = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True)
     for name in filter(None, done.stdout.decode().split("\0")):
         if (PROJECT / name).is_symlink() or (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name, follow_symlinks=False)
-    built = [PROJECT / "target" / "release" / "callstats", *(PROJECT / "target" / "debian").glob("callstats_*.deb")]
     for file in built:
         target = folder / file.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -161,18 +158,20 @@ def answer_of(blocks):
     return json.loads(blocks[-1].text)
 
 
-def clean(machine):
-    """PostgreSQL with a new cluster, and nginx with Debian's stock configuration."""
-    machine.run("pg_lsclusters -h | while read version name _; do pg_dropcluster --stop $version $name; done")
-    machine.run('pg_createcluster $(ls /usr/lib/postgresql | sort -V | tail -n 1) main')
+# Clean Debian systems, without any package that the documents do not install.
+SUITES = {"Debian 12": "bookworm", "Debian 13": "trixie"}
+
+
+@pytest.fixture(scope="module")
+def debian(request):
+    return clean_debian(SUITES[request.param])
 
 
 @pytest.mark.slow
-def test_package_lifecycle_works_as_printed(start):
-    machine = start(Booted)
-    clean(machine)
-    machine.run("systemctl start postgresql nginx")
-    operator = Operator(machine, checkout(machine))
+@pytest.mark.parametrize("debian", SUITES, indirect=True)
+def test_package_lifecycle_works_as_printed(debian, built, start):
+    machine = start(Booted, system=debian)
+    operator = Operator(machine, checkout(machine, built))
     steps = section("README.md", "Install")
     for block in steps[:-1]:
         operator.type(block)
@@ -191,20 +190,33 @@ def test_package_lifecycle_works_as_printed(start):
 
 
 @pytest.mark.slow
-def test_install_by_hand_serves_as_printed(start):
-    machine = start(Machine)
-    clean(machine)
-    machine.run("pg_ctlcluster $(ls /usr/lib/postgresql | sort -V | tail -n 1) main start")
-    machine.run("nginx")
-    operator = Operator(machine, checkout(machine))
+@pytest.mark.parametrize("debian", ["Debian 13"], indirect=True)
+def test_install_by_hand_serves_as_printed(debian, built, start):
+    machine = start(Machine, system=debian)
+    operator = Operator(machine, checkout(machine, built))
     steps = section("docs/operations.md", "Install by hand")
     answer = next(n for n, block in enumerate(steps) if kind(block.text) == "output")
-    for block in steps[:answer]:
+    operator.type(steps[0])
+    machine.run("service postgresql start && service nginx start")  # without systemd, no package starts anything
+    for block in steps[1:answer]:
         operator.type(block)
     assert json.loads(operator.last) == json.loads(steps[answer].text)
     for block in section("docs/page.md", "Serve it"):
         operator.type(block)
     assert machine.path("/usr/share/callstats/page/index.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["Debian 12"], indirect=True)
+def test_missing_packages_are_installed_without_a_cluster_or_a_service(debian, start):
+    machine = start(Booted, system=debian)
+    folder = checkout(machine)
+    print(machine.run(f"cd {folder} && deploy/install-missing postgresql nginx curl"))
+    assert machine.run("pg_lsclusters -h") == ""
+    assert machine.try_run("systemctl is-active nginx").stdout == "inactive\n"
+    assert machine.try_run("systemctl is-enabled nginx postgresql").stdout.split() == ["disabled", "disabled"]
+    assert machine.try_run("ls /usr/sbin/policy-rc.d /etc/postgresql-common/createcluster.d").stdout == ""
+    assert machine.run(f"{folder}/deploy/install-missing postgresql nginx curl") == ""
 
 
 # What is typed as an operator with a database.

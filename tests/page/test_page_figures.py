@@ -3,6 +3,7 @@
 import csv
 import datetime
 import io
+import re
 
 import pytest
 
@@ -216,3 +217,49 @@ def test_averages_are_computed_from_sums(browser, start):
     page.open(TOKEN, **ACME, range="20260301-20260331", interval="day").figures()
     assert page.value("duration") == 50 * (999 + 2796)
     assert page.value("average") == (2 * 50 * 3795 + 500) // 1000
+
+
+def test_a_single_interval_shows_its_previous_period(page):
+    page.open(TOKEN, **ACME, range="7d", interval="total", compare="1").figures()
+    for name in ("calls", "average"):
+        radius, middle, at = page.run(
+            """const chart = Chart.getChart(document.getElementById(arguments[0]));
+            const place = chart.data.datasets.findIndex(({label}) => label === 'Previous period');
+            const point = chart.getDatasetMeta(place).data[0];
+            return [point.options.radius, (chart.chartArea.left + chart.chartArea.right) / 2, point.x]""",
+            f"{name}-chart",
+        )
+        assert radius > 0 and abs(at - middle) < 2, name
+
+
+def test_tooltip_adds_up_the_folders(page):
+    page.open(TOKEN, **ACME, range="28d", compare="1").figures()
+    labels, series = page.chart("calls")
+    del series["Previous period"]
+    texts = page.run("""const chart = Chart.getChart(document.getElementById('calls-chart'));
+        return chart.data.labels.map((_, index) => {
+            const active = chart.data.datasets.map((_, datasetIndex) => ({datasetIndex, index}));
+            chart.tooltip.setActiveElements(active, {x: 0, y: 0});
+            chart.tooltip.update(true);
+            return chart.tooltip.footer.join();
+        })""")
+    for place, text in enumerate(texts):
+        parts = [values[place] for values in series.values() if values[place]]
+        assert text == (f"All folders  {sum(parts)}" if len(parts) > 1 else "")
+    assert any(texts)
+
+
+def test_percentages_have_one_decimal_each(page):
+    page.open(TOKEN, **ACME, range="28d").figures()
+    shares = page.run("return [...document.querySelectorAll('td[data-column=share]')].map(cell => cell.textContent)")
+    assert shares and all(re.fullmatch(r"\d+\.\d%", text) for text in shares), shares
+    page.open(TOKEN, **ACME, range="28d", compare="1").figures()
+    texts = page.run("""return [...document.querySelectorAll('td[data-column=change], .change')]
+        .map(cell => cell.textContent.replace(' vs. before', ''))""")
+    assert texts and all(re.fullmatch(r"[+-]?[\d,]+\.\d%", text) for text in texts), texts
+
+
+def test_nothing_before_is_said_in_words(page):
+    page.open(TOKEN, **ACME, range=expected.own(datetime.date(2020, 1, 1), today("UTC")), interval="total",
+              compare="1").figures()
+    assert {page.text(f"#total-{name} + .change") for name in ("calls", "average", "agents")} == {"none before"}

@@ -10,6 +10,7 @@ from tests.support.processes import PROJECT, wait_until
 from tests.support.stats_stub import Refused
 
 from .conftest import TOKEN
+from .test_page_speed import year_of
 
 ACME = {"company": "acme", "organization": "support"}
 PICTURES = PROJECT / "target" / "screenshots"
@@ -105,6 +106,27 @@ def test_print_is_white_and_has_no_controls(page):
         assert not page.shows(selector), selector
     for selector in ("#shown", "#calls-chart", "#average-chart", "#folders-table", "#agents-table"):
         assert page.shows(selector), selector
+
+
+def test_print_says_which_part_of_the_figures_it_has(page):
+    page.open(TOKEN, **ACME, range="28d", folder=["z9", "مبيعات"], **{"agents-filter": "00"}).figures()
+    assert page.text("#shown-note").endswith(". Only folders z9, مبيعات")
+    page.browser.command("Emulation.setEmulatedMedia", media="print")
+    for selector in ("#shown-note", "#agents-table-count"):
+        assert page.shows(selector), selector
+    assert page.text("#agents-table-count") == "1 of 4 agents"
+    after = "return getComputedStyle(document.querySelector('#agents-table-count'), '::after').content"
+    assert "00" in page.run(after)
+    page.open(TOKEN, **ACME, range="28d", folder="z9").figures()
+    assert page.text("#shown-note").endswith(". Only folder z9")
+
+
+def test_print_says_that_a_table_has_more_rows(page, stub):
+    stub.body = year_of(60, 120, days=1)
+    page.open(TOKEN, **ACME, range="20250101-20250101").figures()
+    page.browser.command("Emulation.setEmulatedMedia", media="print")
+    for table, text in (("folders", "Page 1 of 2"), ("agents", "Page 1 of 3")):
+        assert page.shows(f"#{table}-table-page") and page.text(f"#{table}-table-page") == text
 
 
 def test_every_control_is_reached_by_keyboard(page):

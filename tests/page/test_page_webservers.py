@@ -1,6 +1,7 @@
 """The page behind the shipped files of the web servers."""
 
 import concurrent.futures
+import re
 
 import pytest
 
@@ -8,7 +9,17 @@ from tests.deploy.errors import check_form
 from tests.support.browser import Page
 from tests.support.processes import PROJECT
 from tests.support.sample import DAY
-from tests.support.webservers import Apache, ApacheCgid, ApacheFcgid, Lighttpd, Nginx, WithPage
+from tests.support.webservers import (
+    Apache,
+    ApacheCgid,
+    ApacheFcgid,
+    Caddy,
+    HAProxy,
+    InFrontOfWorker,
+    Lighttpd,
+    Nginx,
+    WithPage,
+)
 from tests.support.worker import ROOT_TOKEN
 
 TYPES = {
@@ -32,14 +43,27 @@ class LighttpdBeside(Lighttpd):
         super().type(*(command for command in commands if "#alone#" not in command))
 
 
-KINDS = [Nginx, Apache, ApacheFcgid, ApacheCgid, LighttpdAlone, LighttpdBeside]
+class HAProxyBeforeNginx(HAProxy):
+    """With nginx, which serves the page, as the file says."""
+
+    logs_folder = "nginx"
+
+    def prepare(self):
+        super().prepare()
+        lines = re.findall(r"^#  \d\. (.*)$", self.file.read_text(), re.M)
+        assert [line for line in lines if line.startswith("systemctl")] == [lines[3], lines[5]]
+        self.type(*lines[:3], "nginx", lines[4])
+
+
+KINDS = [Nginx, Apache, ApacheFcgid, ApacheCgid, LighttpdAlone, LighttpdBeside, HAProxy, Caddy]
+WITH_PAGE = [HAProxyBeforeNginx if kind is HAProxy else kind for kind in KINDS]
 
 
 def start_kind(kind, worker):
-    return kind(worker.socket if issubclass(kind, (Nginx, Apache)) else worker.environment)
+    return kind(worker.socket if issubclass(kind, InFrontOfWorker) else worker.environment)
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
+@pytest.fixture(scope="module", params=WITH_PAGE, ids=lambda kind: kind.__name__)
 def site(request, replay_worker):
     server = start_kind(type(request.param.__name__, (WithPage, request.param), {}), replay_worker)
     yield server
@@ -84,7 +108,7 @@ def test_api_beside_the_page_keeps_its_headers(site):
 
 def test_browser_opens_the_page(browser, site):
     browser.look()
-    page = Page(browser, site.url).open()
+    page = Page(browser, f"http://stats.example:{site.port}").open()
     assert page.shows("#welcome")
     assert page.run("return typeof Chart") == "function"
     assert not page.messages()
@@ -104,7 +128,7 @@ def test_api_answers_without_the_page(kind, replay_worker, start):
     for path in ("/callstats/", "/callstats/page.js"):
         status, headers, body = server.ask("GET", path)
         assert status == 404
-        if kind in (Nginx, Apache, ApacheFcgid, ApacheCgid):
+        if not issubclass(kind, (Lighttpd, HAProxy)):
             assert check_form(status, headers, body)["error"] == "Not found."
 
 

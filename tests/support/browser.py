@@ -23,6 +23,7 @@ FLAGS = [
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
     "--hide-scrollbars",
+    "--host-resolver-rules=MAP stats.example 127.0.0.1",
 ]
 
 

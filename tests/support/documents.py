@@ -72,6 +72,20 @@ def kind(command):
     return None
 
 
+def printed():
+    """(block, command) for each line that is for a shell or for psql."""
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            for command in block.commands():
+                yield block, command
+
+
+def packages():
+    """Debian's packages that the documents install."""
+    installing = [command.split()[3:] for _, command in printed() if command.startswith("sudo apt install ")]
+    return sorted({word for words in installing for word in words if not word.startswith("./")})
+
+
 def section(document, heading):
     """The blocks below a heading."""
     found = [block for block in blocks(document) if block.heading == heading]

@@ -1,5 +1,6 @@
-"""A machine of its own for a test: this very machine's files under an overlay, with private namespaces. What is written
-there is gone with it, port 80 is free, and the documented paths can be used as they are printed. Needs root."""
+"""A machine of its own for a test: the files of this very machine, or of a folder with a Debian, under an overlay, with
+private namespaces. What is written there is gone with it, port 80 is free, and the documented paths can be used as they
+are printed. Needs root."""
 import atexit
 import contextlib
 import os
@@ -17,10 +18,10 @@ from .processes import wait_until
 # /tmp are the machine's as well, so that it reaches their sockets; a machine with systemd has a /tmp of its own.
 SETUP = r"""
 set -e
-dir=$1 init=$2 disk=$3
+dir=$1 init=$2 disk=$3 system=$4
 if [ -n "$disk" ]; then mount --bind "$disk" "$dir"; else mount -t tmpfs -o size=2g,mode=755 tmpfs "$dir"; fi
 mkdir -p "$dir/upper" "$dir/work" "$dir/root"
-mount -t overlay overlay -o lowerdir=/,upperdir="$dir/upper",workdir="$dir/work" "$dir/root"
+mount -t overlay overlay -o lowerdir="$system",upperdir="$dir/upper",workdir="$dir/work" "$dir/root"
 cd "$dir/root"
 ip link set lo up
 mount -t proc proc proc
@@ -76,12 +77,15 @@ class Machine:
     """Namespaces and an overlay: by itself without any service; `Booted` has a systemd as process 1."""
     init = "none"
 
-    def __init__(self, disk=""):
-        """What is written goes to the folder `disk`, for the next machine that is given it, or to memory."""
+    def __init__(self, disk="", system="/"):
+        """
+        Of the files of the folder `system`. What is written goes to the folder `disk`, for the next machine that is
+        given it, or to memory.
+        """
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="callstats-machine-"))
         self.log = open(f"{self.folder}.log", "w+")  # it lives as long as the machine
         command = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--propagation",
-                   "private", "bash", "-c", SETUP, "machine", str(self.folder), self.init, str(disk)]
+                   "private", "bash", "-c", SETUP, "machine", str(self.folder), self.init, str(disk), str(system)]
         self.outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                       start_new_session=True)
         atexit.register(self.stop)
@@ -189,9 +193,9 @@ class Machine:
 class Booted(Machine):
     """With a real systemd as process 1."""
 
-    def __init__(self, disk=""):
+    def __init__(self, disk="", system="/"):
         self.init = f"callstats-test-{os.getpid()}-{id(self):x}"
-        super().__init__(disk)
+        super().__init__(disk, system)
         self.state = wait_until(self.boot_state, 60, "systemd is up")
 
     def boot_state(self):

@@ -232,3 +232,35 @@ class Lighttpd(StartsWorker, WebServer):
 
     def start(self):
         self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")
+
+
+class HAProxy(InFrontOfWorker, WebServer):
+    """With the folder of the socket instead of a link: the chroot sees no link's target outside of it."""
+    logs_folder, file = "haproxy", PROJECT / "deploy" / "haproxy" / "callstats.cfg"
+
+    def prepare(self):
+        super().prepare()
+        folder, name = os.path.split(self.socket)
+        if os.path.isdir(folder):
+            self.machine.run(["mount", "--bind", folder, "/run/callstats"])
+            self.machine.run(["ln", "-sf", name, "/run/callstats/callstats.sock"])
+        self.type(*commands(self.file))
+
+    def start(self):
+        options = self.machine.run(". /etc/default/haproxy; echo $EXTRAOPTS").split()
+        self.machine.run("mkdir -p /run/haproxy")
+        self.machine.run(["haproxy", "-D", "-f", "/etc/haproxy/haproxy.cfg", *options])
+
+
+class Caddy(InFrontOfWorker, WebServer):
+    logs_folder, file = "caddy", PROJECT / "deploy" / "caddy" / "Caddyfile"
+
+    def prepare(self):
+        super().prepare()
+        self.type(*commands(self.file))
+
+    def start(self):
+        self.machine.run("mkdir -p /var/log/caddy && chown caddy /var/log/caddy")
+        self.machine.run("sysctl -q -w net.ipv4.ip_unprivileged_port_start=0")
+        self.machine.run("runuser -u caddy -- sh -c 'HOME=/var/lib/caddy exec caddy run --config /etc/caddy/Caddyfile "
+                         "--adapter caddyfile' >/var/log/caddy/caddy.log 2>&1 &")
