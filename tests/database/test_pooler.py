@@ -239,10 +239,31 @@ def test_logins_that_a_pooler_refuses_are_reported_as_such(replay_database, star
     with contextlib.closing(psycopg2.connect(pooler.url)), contextlib.closing(psycopg2.connect(pooler.url)):
         status, _, log = cgi(pooler.url, pooler.folder, DAY)
         assert status == 503 and "the database refused the connection: no more connections allowed" in log, log
+        status, _, log = cgi(f"{pooler.url} options='-c work_mem=1MB'", pooler.folder, DAY)
+        assert status == 503 and "unsupported startup parameter: options" in log, log
+        assert "Hint: check the settings of the pooler, and options in DATABASE_URL" in log
     worker = start(Worker, pooler.url)
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(100)))
     assert {answer.body for answer in answers} == {BILLING}, "two connections are enough"
+
+
+@pytest.mark.parametrize(
+    "mode, settings, reason",
+    [
+        ("statement", {}, "transaction blocks not allowed in statement pooling mode"),
+        ("transaction", {"disable_pqexec": 1}, "PQexec disallowed"),
+    ],
+)
+def test_reason_that_a_pooler_sends_before_it_closes_is_reported(mode, settings, reason, replay_database, start):
+    pooler = start(PgBouncer, replay_database, mode, **settings)
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
+    for _ in range(3):
+        assert worker.ask("GET", DAY).status == 503
+    causes = [line.partition(" ms: ")[2] for line in worker.text().splitlines() if " 503 " in line]
+    assert len(causes) == 3 and all(reason in cause for cause in causes), worker.text()
+    status, _, log = cgi(pooler.url, worker.folder, DAY)
+    assert status == 503 and reason in log, log
 
 
 def test_a_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):
