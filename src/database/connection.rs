@@ -18,7 +18,6 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -168,10 +167,6 @@ impl Connector {
         }
         match &route.address {
             Address::Unix(_) => config.host_path(&route.host.name),
-            // A link-local address is nothing without its interface.
-            Address::Ip(SocketAddr::V6(address)) if address.scope_id() != 0 => {
-                config.host(&format!("{}%{}", address.ip(), address.scope_id()))
-            }
             Address::Ip(address) => config.host(&address.ip().to_string()).hostaddr(address.ip()),
         };
         let maker = tls::MakeConnector { options: url.tls.clone(), host: route.host.clone() };
