@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import pathlib
+import socket
 import subprocess
 
 import psycopg2
@@ -46,8 +47,14 @@ class PgBouncer:
 
     def start(self):
         self.process = Process([*self.program, self.configuration], self.folder / "log")
-        socket = self.folder / f".s.PGSQL.{self.port}"
-        wait_until(lambda: accepts(self.port) and socket.exists(), what="PgBouncer accepts")
+        wait_until(lambda: accepts(self.port) and self.accepts(), what="PgBouncer accepts")
+
+    def accepts(self):
+        """On its Unix socket, whose file is there before that."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.folder / f".s.PGSQL.{self.port}"))
+            return True
+        return False
 
     @property
     def url(self):
