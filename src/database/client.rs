@@ -80,10 +80,14 @@ impl Client {
             if let Poll::Ready(result) = work.as_mut().poll(context) {
                 return Poll::Ready(result);
             }
-            if let Err(error) = exchange(poll_message, context) {
-                return Poll::Ready(Err(error));
+            let Err(end) = exchange(poll_message, context) else { return work.as_mut().poll(context) };
+            // Whoever waits gets what arrived before the end: the server may have sent the reason.
+            *poll_message = Box::new(|_| Poll::Ready(None));
+            match work.as_mut().poll(context) {
+                Poll::Ready(Err(error)) if error.as_db_error().is_some() => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(result)) => Poll::Ready(Ok(result)),
+                Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(Err(end)),
             }
-            work.as_mut().poll(context)
         })
     }
 

@@ -83,6 +83,10 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
     if *code == SqlState::FEATURE_NOT_SUPPORTED {
         return (ConnectionLost, "the statement no longer fits the schema", "run `callstats check`");
     }
+    if *code == SqlState::PROTOCOL_VIOLATION {
+        let hint = "check the settings of the pooler, and options in DATABASE_URL";
+        return (ConnectionLost, "lost the database connection", hint);
+    }
     match &code.code()[..2] {
         // Syntax error or access rule violation: the text of our statements is fixed, so an adopted table has changed.
         "42" => (NotReady, "an adopted table no longer fits its mapping", "run `callstats adopt status`"),

@@ -10,7 +10,8 @@ from ..support.processes import CALLSTATS, PROJECT, as_user
 from ..support.worker import ROOT_TOKEN, Worker, check
 
 UTC = datetime.UTC
-# Among them: gaps at midnight (Sao Paulo, Beirut, Cairo, Tehran), half an hour (Lord Howe), a date that never was (Apia).
+# Among them: gaps at midnight (Sao Paulo, Beirut, Cairo, Tehran), half an hour (Lord Howe), and a date that never was
+# (Apia).
 ZONES = ["Europe/Berlin", "America/New_York", "America/Sao_Paulo", "America/St_Johns", "Australia/Lord_Howe",
          "Pacific/Apia", "Asia/Beirut", "Africa/Cairo", "Asia/Tehran"]
 FLAT = "create table public.calls (company text, organization text, folder text, agent text, started {}, seconds {})"

@@ -68,7 +68,8 @@ def test_asterisk_in_mariadb_is_asked_for_the_days_alone(database, start, mariad
     report = adopt(database, "try", *preset)
     assert "Foreign Scan of cdr" in report
     # The advice is MySQL's, and works there.
-    [statement] = [line.split(maxsplit=1)[1].partition(": ")[0] for line in report.splitlines() if line.startswith("index")]
+    [line] = [line for line in report.splitlines() if line.startswith("index")]
+    statement = line.split(maxsplit=1)[1].partition(": ")[0]
     assert statement == "create index callstats_start on `asterisk`.`cdr` (`calldate`)"
     mariadb.query(statement)
     adopt(database, "on", *preset)

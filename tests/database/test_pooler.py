@@ -1,4 +1,5 @@
-"""Through PgBouncer as Debian ships it, in session and in transaction mode: answers, limits, statements, cancelling."""
+"""Through PgBouncer as Debian 12 and 13 ship it, in session and in transaction mode: answers, limits, statements,
+cancelling."""
 
 import concurrent.futures
 import contextlib
@@ -13,13 +14,18 @@ import psycopg2
 import pytest
 
 from ..support import fastcgi
-from ..support.pgbouncer import PgBouncer
+from ..support.pgbouncer import PgBouncer, newer
 from ..support.postgres import Cluster
 from ..support.processes import as_user, wait_until
 from ..support.sample import BILLING, DATA, DAY
 from ..support.worker import ROOT_TOKEN, Worker, cgi, check
 
 MODES = ["session", "transaction"]
+
+
+@pytest.fixture(params=["Debian 12", "Debian 13"])
+def pgbouncer(request):
+    return PgBouncer if request.param == "Debian 12" else newer()
 
 
 @pytest.fixture
@@ -38,8 +44,8 @@ def assert_answered_by_cgi(url, folder, pooler):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_answers_come_through_a_pooler(mode, replay_database, start):
-    pooler = start(PgBouncer, replay_database, mode)
+def test_answers_come_through_a_pooler(mode, replay_database, pgbouncer, start):
+    pooler = start(pgbouncer, replay_database, mode)
     for url in (pooler.url, pooler.tcp_url):
         worker = start(Worker, url)
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
@@ -48,19 +54,20 @@ def test_answers_come_through_a_pooler(mode, replay_database, start):
         assert_answered_by_cgi(url, worker.folder, pooler)
 
 
-def test_statements_without_a_name_take_over_where_prepared_ones_are_lost(replay_database, start):
+def test_statements_without_a_name_take_over_where_prepared_ones_are_lost(replay_database, pgbouncer, start):
     """Two workers whose statements have the same names, on server connections that they share."""
-    pooler = start(PgBouncer, replay_database, "transaction")
+    pooler = start(pgbouncer, replay_database, "transaction")
     workers = [start(Worker, pooler.url) for _ in range(3)]
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda at: workers[at % 3].ask("GET", DAY), range(300)))
     assert {(answer.status, answer.body) for answer in answers} == {(200, BILLING)}
     counts = [worker.text().count("prepared statements do not last") for worker in workers]
-    assert max(counts) == 1, "noted, and once"
+    expected = 1 if pgbouncer is PgBouncer else 0
+    assert max(counts) == expected, "noted, and once; PgBouncer 1.21 and newer keeps them"
 
 
-def test_session_keeps_its_prepared_statements(replay_database, start):
-    pooler = start(PgBouncer, replay_database, "session")
+def test_session_keeps_its_prepared_statements(replay_database, pgbouncer, start):
+    pooler = start(pgbouncer, replay_database, "session")
     worker = start(Worker, pooler.url)
     assert worker.ask("GET", DAY).body == BILLING
     assert "prepared statements do not last" not in worker.text()
@@ -110,10 +117,10 @@ def role(request, one_folder):
 
 
 @pytest.mark.parametrize("way", ["direct", *MODES])
-def test_settings_hold_in_every_mode(way, role, settings_as_calls, start):
+def test_settings_hold_in_every_mode(way, role, settings_as_calls, pgbouncer, start):
     """Whatever the role has. The limit of idle transactions is the role's if it has one."""
     database = settings_as_calls
-    url = database.url if way == "direct" else start(PgBouncer, database, way).url
+    url = database.url if way == "direct" else start(pgbouncer, database, way).url
     worker = start(Worker, url, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")
     answers = [worker.ask("GET", DAY).body for _ in range(3)]
     answers.append(cgi(url, worker.folder, DAY, CALLSTATS_STATEMENT_TIMEOUT_MS="12000")[1])
@@ -125,8 +132,8 @@ def test_settings_hold_in_every_mode(way, role, settings_as_calls, start):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_statement_timeout_holds_through_a_pooler(mode, gated, start):
-    worker = start(Worker, start(PgBouncer, gated, mode).url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
+def test_statement_timeout_holds_through_a_pooler(mode, gated, pgbouncer, start):
+    worker = start(Worker, start(pgbouncer, gated, mode).url, CALLSTATS_STATEMENT_TIMEOUT_MS="300")
     began = time.monotonic()
     answer = worker.ask("GET", DAY)
     assert answer.status == 503 and "retry-after" not in answer.headers and time.monotonic() - began < 5
@@ -136,9 +143,9 @@ def test_statement_timeout_holds_through_a_pooler(mode, gated, start):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
+def test_shared_server_connection_keeps_no_state(mode, replay_database, pgbouncer, start):
     """Another client of the same pool finds the defaults of the role."""
-    pooler = start(PgBouncer, replay_database, mode, default_pool_size=1)
+    pooler = start(pgbouncer, replay_database, mode, default_pool_size=1)
     worker = start(Worker, pooler.url, CALLSTATS_DB_CONNECTIONS="1")
     assert worker.ask("GET", DAY).body == BILLING
     if mode == "session":
@@ -155,7 +162,7 @@ def test_shared_server_connection_keeps_no_state(mode, replay_database, start):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
+def test_statement_is_cancelled_through_a_pooler(mode, one_folder, pgbouncer, start):
     """A client that disconnects while rows arrive."""
     one_folder.query("""
         create function callstats.slowly(n int) returns int language plpgsql stable as
@@ -170,7 +177,7 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
         grant select on callstats.call_source to callstats_worker""")
     for option in ("hashagg", "seqscan", "bitmapscan"):  # as the planner decides for a large table
         one_folder.query(f"alter database {one_folder.name} set enable_{option} = off")
-    worker = start(Worker, start(PgBouncer, one_folder, mode).url)
+    worker = start(Worker, start(pgbouncer, one_folder, mode).url)
 
     def runs():
         return one_folder.query("""select 1 from pg_stat_activity
@@ -192,14 +199,14 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, start):
 RETRY = {"server_login_retry": 1}
 
 
-def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
-    pooler = start(PgBouncer, replay_database, "transaction", **RETRY)
+def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, pgbouncer, start):
+    pooler = start(pgbouncer, replay_database, "transaction", **RETRY)
     worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="5000")
     assert worker.ask("GET", DAY).body == BILLING
     pooler.process.stop()
     assert worker.ask("GET", DAY).status == 503
     assert cgi(pooler.url, worker.folder, DAY)[0] == 503
-    pooler.process = type(pooler.process)(["pgbouncer", pooler.folder / "pgbouncer.ini"], pooler.folder / "log")
+    pooler.start()
     wait_until(lambda: worker.ask("GET", DAY).status == 200, 30)
     pooler.admin("PAUSE")
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
@@ -211,9 +218,9 @@ def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, start):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
-def test_requests_are_answered_soon_after_a_pooler_recovered(mode, own_database, start):
+def test_requests_are_answered_soon_after_a_pooler_recovered(mode, own_database, pgbouncer, start):
     """Whatever kept it from answering. In session mode PAUSE waits for all clients to leave, so it is left out."""
-    pooler = start(PgBouncer, own_database, mode, **RETRY)
+    pooler = start(pgbouncer, own_database, mode, **RETRY)
     name, cluster = own_database.name, own_database.cluster
     worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
     assert worker.ask("GET", DAY).body == BILLING
@@ -239,10 +246,33 @@ def test_logins_that_a_pooler_refuses_are_reported_as_such(replay_database, star
     with contextlib.closing(psycopg2.connect(pooler.url)), contextlib.closing(psycopg2.connect(pooler.url)):
         status, _, log = cgi(pooler.url, pooler.folder, DAY)
         assert status == 503 and "the database refused the connection: no more connections allowed" in log, log
+        status, _, log = cgi(f"{pooler.url} options='-c work_mem=1MB'", pooler.folder, DAY)
+        assert status == 503 and "unsupported startup parameter: options" in log, log
+        assert "Hint: check the settings of the pooler, and options in DATABASE_URL" in log
     worker = start(Worker, pooler.url)
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda _: worker.ask("GET", DAY), range(100)))
     assert {answer.body for answer in answers} == {BILLING}, "two connections are enough"
+
+
+@pytest.mark.parametrize(
+    "mode, settings, reason",
+    [
+        ("statement", {}, "transaction blocks not allowed in statement pooling mode"),
+        ("transaction", {"disable_pqexec": 1}, "PQexec disallowed"),
+    ],
+)
+def test_reason_that_a_pooler_sends_before_it_closes_is_reported(
+    mode, settings, reason, replay_database, pgbouncer, start
+):
+    pooler = start(pgbouncer, replay_database, mode, **settings)
+    worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="1000")
+    for _ in range(3):
+        assert worker.ask("GET", DAY).status == 503
+    causes = [line.partition(" ms: ")[2] for line in worker.text().splitlines() if " 503 " in line]
+    assert len(causes) == 3 and all(reason in cause for cause in causes), worker.text()
+    status, _, log = cgi(pooler.url, worker.folder, DAY)
+    assert status == 503 and reason in log, log
 
 
 def test_pooler_without_a_free_server_connection_is_answered_in_time(replay_database, start):

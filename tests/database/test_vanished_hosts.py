@@ -142,3 +142,11 @@ def test_requests_in_flight_of_a_vanished_host_are_answered(far, vanishing, star
     come_back()
     far.gated.open()
     wait_until(lambda: worker.ask("GET", DAY).body == BILLING, 15)
+
+
+def test_link_local_address_is_reached_by_its_interface(far, start):
+    url = f"host={far.host.link_local}%near1 dbname=calls user=callstats_worker connect_timeout=2"
+    worker = far.worker(start, url)
+    wait_until(lambda: worker.ask("GET", DAY).status == 200, what="the interface has its own address")
+    with far.network.entered():
+        assert cgi(url, worker.folder, DAY)[1] == BILLING

@@ -191,6 +191,41 @@ def test_addresses_that_apache_rewrites_are_answered_by_their_new_path(kind, rep
     assert_answered_by_the_new_path(server)
 
 
+HTACCESS = r"""RewriteEngine On
+RewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]
+RewriteRule ^statistics/(.*)$ /stats/$1 [L]
+"""
+
+
+class Shared(Rewriting):
+    """As on shared hosting: the header is passed on in a .htaccess file, whose rules redirect internally."""
+
+    def prepare(self):
+        self.machine.write("/srv/old/.htaccess", HTACCESS)
+        super().prepare()
+
+
+@pytest.mark.parametrize("kind", [Apache, *OLD_EXECUTABLES], ids=lambda kind: kind.__name__)
+def test_header_that_a_redirect_renames_counts(kind, replay_worker, replay_database, start):
+    if kind is Apache:
+        started = start(Worker, replay_database.url, CALLSTATS_PATH_SOURCE="path-info").socket
+        answering = OLD_PROXIES["rewritten and passed through"]
+    else:
+        started, answering = replay_worker.environment, OLD_EXECUTABLES[kind]
+    folder = """DocumentRoot /srv/old
+        <Directory /srv/old>
+            AllowOverride All
+            Require all granted
+        </Directory>"""
+    server = start(type("SharedHost", (Shared, kind), {"old": f"{answering}\n{folder}"}), started)
+    path = DAY.replace("/stats/", "/statistics/").replace(f"token={ROOT_TOKEN}&", "")
+    for token, expected in ((ROOT_TOKEN, 200), ("wrong", 401)):
+        headers = [("Host", "old.example"), ("Authorization", f"Bearer {token}")]
+        status, _, body = server.ask("GET", path, headers)
+        assert status == expected and (status != 200 or body == BILLING), body
+    assert server.ask("GET", path, [("Host", "old.example")])[0] == 401
+
+
 @pytest.mark.parametrize("kind", ["missing", "denied", "silent"])
 def test_unreachable_worker_is_503_and_explained(kind, replay_worker, start):
     folder = Folder("away")

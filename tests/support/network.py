@@ -76,6 +76,7 @@ class Host(Namespace):
     def __init__(self, clients, number):
         super().__init__()
         self.address = f"10.203.{number}.2"
+        self.link_local = f"fe80::ff:fe00:{number:x}"  # of its hardware address
         near, far = f"near{number}", f"far{number}"
         hardware = f"02:00:00:00:00:{number:02x}"
         clients.ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", self.pid)

@@ -1,17 +1,21 @@
 """A private PgBouncer, configured as Debian ships it: only addresses and paths are the test's."""
 
 import contextlib
+import functools
 import pathlib
+import socket
+import subprocess
 
 import psycopg2
 
-from .processes import Folder, Process, accepts, accepts_on, free_port, wait_until
-
-DEBIAN = pathlib.Path("/etc/pgbouncer/pgbouncer.ini")
+from .processes import PROJECT, Folder, Process, accepts, free_port, wait_until
 
 
 class PgBouncer:
     """In front of one database; listens on a port and a Unix socket. Settings come behind Debian's."""
+
+    root = pathlib.Path("/")
+    program = ("pgbouncer",)
 
     def __init__(self, database, mode="session", **settings):
         self.folder, self.port, self.name = Folder("pgb"), free_port(), database.name
@@ -30,7 +34,7 @@ class PgBouncer:
             **settings,
         }
         lines = "".join(f"{name} = {value}\n" for name, value in own.items())
-        configuration = self.folder.write(
+        self.configuration = self.folder.write(
             "pgbouncer.ini",
             f"""%include {self.folder / "debian.ini"}
 [databases]
@@ -38,10 +42,19 @@ class PgBouncer:
 [pgbouncer]
 {lines}""",
         )
-        self.folder.write("debian.ini", DEBIAN.read_bytes())
-        self.process = Process(["pgbouncer", configuration], self.folder / "log")
-        socket = self.folder / f".s.PGSQL.{self.port}"
-        wait_until(lambda: accepts(self.port) and accepts_on(socket), what="PgBouncer accepts")
+        self.folder.write("debian.ini", (self.root / "etc/pgbouncer/pgbouncer.ini").read_bytes())
+        self.start()
+
+    def start(self):
+        self.process = Process([*self.program, self.configuration], self.folder / "log")
+        wait_until(lambda: accepts(self.port) and self.accepts(), what="PgBouncer accepts")
+
+    def accepts(self):
+        """On its Unix socket, whose file is there before that."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.folder / f".s.PGSQL.{self.port}"))
+            return True
+        return False
 
     @property
     def url(self):
@@ -62,3 +75,13 @@ class PgBouncer:
     def stop(self):
         self.process.stop()
         self.folder.remove()
+
+
+@functools.cache
+def newer():
+    """The PgBouncer of Debian 13, run by its own loader and libraries."""
+    command = [PROJECT / "tests" / "support" / "fetch-pgbouncer"]
+    folder = pathlib.Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    loader, libraries = folder / "lib64/ld-linux-x86-64.so.2", folder / "usr/lib/x86_64-linux-gnu"
+    program = (loader, "--library-path", libraries, folder / "usr/sbin/pgbouncer")
+    return type("NewerPgBouncer", (PgBouncer,), {"root": folder, "program": program})

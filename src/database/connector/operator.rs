@@ -10,7 +10,6 @@ use crate::store::DatabaseErrorKind::Unavailable;
 use postgres::NoTls;
 use postgres::config::{ChannelBinding, SslMode as SslModeOfCrate};
 use postgres::error::Severity;
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -56,10 +55,6 @@ impl Connector {
         }
         match &route.address {
             Address::Unix(_) => config.host_path(&route.host.name),
-            // A link-local address is nothing without its interface.
-            Address::Ip(SocketAddr::V6(address)) if address.scope_id() != 0 => {
-                config.host(&format!("{}%{}", address.ip(), address.scope_id()))
-            }
             Address::Ip(address) => config.host(&address.ip().to_string()).hostaddr(address.ip()),
         };
         let maker = tls::MakeConnector { options: url.tls.clone(), host: route.host.clone() };
