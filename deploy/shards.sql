@@ -11,7 +11,11 @@
 -- 4. In DATABASE_URL of the worker: options='-c plan_cache_mode=force_custom_plan'. Only a plan that knows the
 --    organization has the sums computed on its shard; any other has all its calls sent.
 --
--- Writers of calls go to the shard. Moving an organization: copy its calls, then assign it again.
+-- Writers of calls go to the shard. Moving an organization: copy its calls, then assign it again. Tables are adopted on
+-- the coordinator (`callstats adopt`): it reads no mappings of a shard.
+--
+-- Statements of your own on callstats.call_source have to name the organization, as the worker's do. Others read a shard
+-- once for each of its organizations, and count its calls as often.
 
 --
 -- The password of a shard can be used by callstats_worker and by the owner of callstats.call_source only.

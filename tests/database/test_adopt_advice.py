@@ -70,8 +70,8 @@ def test_index_is_advised_on_the_expressions_of_the_mapping(database):
 def test_an_index_that_would_not_serve_is_not_advised(database):
     """An organization of another type is compared as text, and an expression that is not immutable has no index."""
     database.query("""create type site as enum ('one', 'two');
-        create table public.calls (company text, organization site, folder text, agent text, started timestamptz,
-            seconds int);
+        create table public.calls
+            (company text, organization site, folder text, agent text, started timestamptz, seconds int);
         insert into public.calls select 'acme', (array['one', 'two'])[n % 2 + 1]::site, 'Queue', null,
             timestamptz '2026-01-01Z' + n * interval '10 minutes', n % 100 from generate_series(1, 20000) n""")
     assert advised(adopt(database, "try", *FLAT_PRESET)) == ["create index concurrently on public.calls (started)"]

@@ -12,6 +12,7 @@ from ..support.postgres import Cluster, Replica
 from ..support.processes import PROJECT, wait_until
 from ..support.sample import BILLING, DATA, DAY
 from ..support.worker import ROOT_TOKEN, Worker, check
+from .test_adopt import FLAT, adopt
 
 
 def test_loss_of_one_of_two_servers_under_load_is_survived(start):
@@ -112,6 +113,30 @@ def test_shards_answer_as_one_server(shards, start):
         # Where the statistics know of no calls there is nothing to sum.
         of_worker = [statement for statement in asked if "WHERE" in statement and "2027" not in statement]
         assert of_worker and all("GROUP BY" in statement for statement in of_worker), of_worker
+
+
+def test_organizations_of_one_shard_count_once_each_with_an_adopted_table_beside_them(shards, start):
+    """A statement without an organization would read the shard for each of them."""
+    coordinator, one, _ = shards
+    one.query("""insert into callstats.call (organization_id, folder_id, started_at, duration_ms)
+        select organization_id, id, '2026-03-05 12:00', 1000 from callstats.folder where organization_id = 2""")
+    coordinator.query("select callstats.place(2, 'one')")
+    [counts] = coordinator.query("select (select sum(calls) from callstats.call_source), "
+                                 "(select sum(calls) from callstats.call_source where organization_id = 1)")
+    assert counts[0] > counts[1]
+    uris = [f"/stats/acme/{path}?token={ROOT_TOKEN}&daterange=20260301-20260309" for path in ("a", "b")]
+    alone, worker = start(Worker, one.url), start(Worker, f"{coordinator.url} {PLANNED}")
+    expected = [alone.ask("GET", uri).body for uri in uris]
+    assert [worker.ask("GET", uri).body for uri in uris] == expected and len(set(expected)) == 2
+    coordinator.query(FLAT.format("timestamptz", "int"))
+    adopt(coordinator, "on", "--preset", "flat", "--time_zone", "UTC")
+    assert [worker.ask("GET", uri).body for uri in uris] == expected
+    coordinator.query("insert into public.calls values ('acme', 'a', 'new', null, '2026-03-06 12:00Z', 10)")
+    adopt(coordinator, "sync", "--full")
+    found = [worker.ask("GET", uri).body for uri in uris]
+    assert found[0].count(b'"folder":"new","calls":1,') == 1 and found[1] == expected[1]
+    code, text = check(worker.environment)
+    assert "one that names no organization_id counts a call once for each organization of its shard" in text, text
 
 
 def test_plan_of_a_year_on_shards_aggregates_there(shards):

@@ -171,8 +171,8 @@ pub fn failed(error: postgres::Error) -> Error {
     let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default();
     let hint = match error.code() {
         Some(&SqlState::UNIQUE_VIOLATION) if hint.is_empty() => {
-            "something else wrote the same name or id at the same moment, so run this again; if it fails each time, an id \
-             of callstats.company, organization or folder was chosen behind the back of its sequence"
+            "something else wrote the same name or id at the same moment, so run this again; if it fails each time, an \
+             id of callstats.company, organization or folder was chosen without its sequence"
         }
         _ => hint,
     };

@@ -1,6 +1,7 @@
 //! `callstats adopt`: tables of calls that a site has already, read in place. The rooms: `mapping`, `types` and
 //! `sql` are pure; `catalogue` asks the database what the table is like; `reader` reads it, as callstats_worker;
-//! `advice` knows indexes; `report` writes what `try` found; `sums` keeps sums of old days, and `groups` brings them there; `command` is the flow.
+//! `advice` knows indexes; `report` writes what `try` found; `sums` keeps sums of old days, and `groups` brings them
+//! there; `command` is the flow.
 
 mod advice;
 mod catalogue;

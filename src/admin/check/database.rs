@@ -178,7 +178,11 @@ fn index(client: &mut Client) -> Result<Verdict, postgres::Error> {
     if has(&["Foreign Scan"]) {
         let mode: String = transaction.query_typed_one("select current_setting('plan_cache_mode')", &[])?.try_get(0)?;
         return Ok(if mode == "force_custom_plan" {
-            Verdict::Pass("shards are behind callstats.call_source, and each statement is planned for its own".into())
+            Verdict::Pass(
+                "shards are behind callstats.call_source, and each statement is planned for its own; one that names no \
+                 organization_id counts a call once for each organization of its shard"
+                    .into(),
+            )
         } else {
             Verdict::fail(
                 "the shards behind callstats.call_source send all calls of a range rather than their sums",
