@@ -123,6 +123,7 @@ def test_hung_worker_is_restarted(installed):
         installed.run("systemctl daemon-reload && systemctl restart callstats")
 
 
+@pytest.mark.slow
 def test_idle_worker_uses_no_cpu(installed):
     assert ask(installed).status == 200
     pid = show(installed, "callstats.service", "MainPID")
