@@ -8,6 +8,8 @@ mod batch;
 mod command;
 mod condition;
 mod duration;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod input;
 mod loaded;
 mod mapping;
