@@ -18,6 +18,8 @@ mod token;
 
 pub use env_file::environment;
 pub use error::Error;
+#[cfg(fuzzing)]
+pub use load::fuzzing;
 
 use crate::cli::{OperatorCommand, SchemaCommand};
 use postgres::{Client, Transaction};

@@ -10,6 +10,8 @@ mod command;
 mod condition;
 mod duration;
 mod field;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod input;
 mod loaded;
 mod mapping;
