@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import socket
 
 import psycopg2
 
@@ -40,8 +41,7 @@ class PgBouncer:
         )
         self.folder.write("debian.ini", DEBIAN.read_bytes())
         self.process = Process(["pgbouncer", configuration], self.folder / "log")
-        socket = self.folder / f".s.PGSQL.{self.port}"
-        wait_until(lambda: accepts(self.port) and socket.exists(), what="PgBouncer accepts")
+        wait_until(lambda: accepts(self.port) and self.accepts_locally(), what="PgBouncer accepts")
 
     @property
     def url(self):
@@ -50,6 +50,11 @@ class PgBouncer:
     @property
     def tcp_url(self):
         return f"host=127.0.0.1 port={self.port} dbname={self.name} user=callstats_worker"
+
+    def accepts_locally(self):
+        """The socket has a name before it accepts."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.folder / f".s.PGSQL.{self.port}")) == 0
 
     def admin(self, command):
         with contextlib.closing(
