@@ -1,5 +1,5 @@
-//! The socket of a database connection, and the loop that runs a future on it: what it asks is sent at once, and then the
-//! thread waits in the very call that receives the reply. Touches the network.
+//! The socket of a database connection, and the loop that runs a future on it: what it asks is sent at once, and then
+//! the thread waits in the very call that receives the reply. Touches the network.
 //!
 //! An event loop needs a call to wait and another one to receive, and is woken as well when the server takes what was
 //! sent: for two statements that is three switches of threads more.

@@ -3,15 +3,16 @@
 
 use crate::admin::adopt::catalogue::{Found, Used, failed, look_up};
 use crate::admin::adopt::mapping::Mapping;
-use crate::admin::adopt::reader::{Reader, text};
+use crate::admin::adopt::names::create_names;
 use crate::admin::adopt::report::shown;
+use crate::admin::adopt::session::{begin, is_installed, lock};
 use crate::admin::adopt::types::Resolved;
 use crate::admin::adopt::{advice, report, sql, sums};
 use crate::admin::connect::connect;
 use crate::admin::error::Error;
 use crate::cli::{AdoptCommand, MappingArguments};
+use postgres::Transaction;
 use postgres::types::Type;
-use postgres::{Client, Transaction};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
@@ -82,20 +83,6 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
     }
 }
 
-/// Everything happens in transactions and with statements without a name, because a pooler may hand each transaction to
-/// another session of the server, and each session to somebody else.
-pub fn begin(client: &mut Client) -> Result<Transaction<'_>, Error> {
-    let mut transaction = crate::admin::transaction(client)?;
-    // A plan of a function is compiled for longer than it runs.
-    transaction.batch_execute("set local jit = off; set local client_min_messages = warning").map_err(failed)?;
-    Ok(transaction)
-}
-
-/// One command at a time; those that wait do so until it is done.
-pub fn lock(transaction: &mut Transaction<'_>) -> Result<(), Error> {
-    transaction.batch_execute("select pg_advisory_xact_lock(hashtext('callstats adopt'))").map_err(failed)
-}
-
 fn read(MappingArguments { file, options }: &MappingArguments) -> Result<Mapping, Error> {
     let file = file.as_deref();
     let text = file.map(std::fs::read_to_string).transpose().map_err(|error| {
@@ -121,12 +108,6 @@ fn install(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     let body = OBJECTS.split_once("\nbegin;\n").map_or(OBJECTS, |(_, body)| body);
     let body = body.rsplit_once("\ncommit;").map_or(body, |(body, _)| body);
     transaction.batch_execute(body).map_err(failed)
-}
-
-/// Whether `adopt on` was ever used here.
-pub fn is_installed(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
-    let row = transaction.query_typed_one("select to_regclass('callstats.source') is not null", &[]).map_err(failed)?;
-    row.try_get(0).map_err(failed)
 }
 
 /// The scripts of earlier versions put a view over the site's table in the place of callstats.call_source. It pins that
@@ -242,50 +223,6 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     transaction.batch_execute(&text).map_err(failed)?;
     transaction.execute_typed("select callstats.give_to_owner()", &[]).map_err(failed)?;
     Ok(())
-}
-
-/// Creates the companies, organizations and folders of the calls that a condition on `t.start` selects.
-fn create_names(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<[u64; 3], Error> {
-    let mut reader = Reader::new(transaction, &source.mapping)?;
-    let rows = reader.rows(&sql::names(source, condition), 3)?;
-    reader.finish()?;
-    let column = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
-    transaction.batch_execute(sql::CREATE_NAMES_TABLE).map_err(failed)?;
-    let (companies, organizations, folders) = (column(0), column(1), column(2));
-    transaction
-        .execute_typed(
-            sql::NOTE_NAMES,
-            &[(&companies, Type::TEXT_ARRAY), (&organizations, Type::TEXT_ARRAY), (&folders, Type::TEXT_ARRAY)],
-        )
-        .map_err(failed)?;
-    create_noted_names(transaction, &source.mapping)
-}
-
-/// Creates the companies, organizations and folders of pg_temp.callstats_groups.
-pub fn create_names_of_groups(transaction: &mut Transaction<'_>, mapping: &Mapping) -> Result<(), Error> {
-    transaction.batch_execute(sql::CREATE_NAMES_TABLE).map_err(failed)?;
-    transaction.execute_typed(sql::NOTE_NAMES_OF_GROUPS, &[]).map_err(failed)?;
-    create_noted_names(transaction, mapping).map(|_| ())
-}
-
-/// Creates what pg_temp.callstats_names has; returns how many companies, organizations and folders.
-fn create_noted_names(transaction: &mut Transaction<'_>, mapping: &Mapping) -> Result<[u64; 3], Error> {
-    let is_new: bool =
-        transaction.query_typed_one(sql::HAS_NEW_ORGANIZATION, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
-    let zone = mapping.get("time_zone");
-    if is_new && zone.is_none() {
-        return Err(Error::new(
-            format!("the mapping {} has organizations that do not exist yet, and no time_zone", mapping.name()),
-            "give the zone of new organizations, such as --time_zone Europe/Berlin",
-        ));
-    }
-    transaction.batch_execute(sql::SKIP_TAKEN_IDS).map_err(failed)?;
-    let [companies, organizations, folders] = sql::CREATE_NAMES;
-    Ok([
-        transaction.execute_typed(companies, &[]).map_err(failed)?,
-        transaction.execute_typed(organizations, &[(&zone.unwrap_or("UTC"), Type::TEXT)]).map_err(failed)?,
-        transaction.execute_typed(folders, &[]).map_err(failed)?,
-    ])
 }
 
 /// Gives the worker what the mapping reads, and notes what it did not have before.

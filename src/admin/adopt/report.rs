@@ -2,8 +2,8 @@
 
 use crate::admin::adopt::advice;
 use crate::admin::adopt::catalogue::{Found, failed};
-use crate::admin::adopt::command::is_installed;
 use crate::admin::adopt::reader::{Reader, number, text};
+use crate::admin::adopt::session::is_installed;
 use crate::admin::adopt::sql::{self, REASONS};
 use crate::admin::adopt::types::{Resolved, literal};
 use crate::admin::error::Error;

@@ -112,8 +112,8 @@ fn span(source: &Resolved) -> Option<String> {
     source.mapping.get("call").map(|_| format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours"))))
 }
 
-/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`CREATE_GROUPS`]. One
-/// pass over the rows; what is left is small.
+/// Calls by their names and by their date in a zone, from one day up to another, in the columns of
+/// [`CREATE_GROUPS`]. One pass over the rows; what is left is small.
 pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> String {
     let calls = calls(source, source.mapping.expression("relation"), &near(source, first, last));
     let zone = literal(zone);
@@ -186,8 +186,8 @@ pub fn changed_days(source: &Resolved, since: &str) -> Option<String> {
     ))
 }
 
-/// The sum of the milliseconds of rows that can be counted, each rounded for itself. Most numbers have no more than three
-/// decimals, and to add those up costs a quarter of rounding them.
+/// The sum of the milliseconds of rows that can be counted, each rounded for itself. Most numbers have no more than
+/// three decimals, and to add those up costs a quarter of rounding them.
 fn sum_of_milliseconds(source: &Resolved) -> String {
     match source.duration {
         Duration::Seconds { is_whole: true } => "(sum(t.duration) * 1000)::bigint".to_owned(),
@@ -266,7 +266,8 @@ fn scan(source: &Resolved, relation: &str) -> String {
          select {date} as day, t.folder, t.agent, count(*) as calls, sum(t.ms)::bigint as duration_ms\n\
          from ({calls}) t\n\
          where callstats.adopted_name(t.company) = {COMPANY}\n\
-         and callstats.adopted_name(t.organization) = {ORGANIZATION} and {date} between $2 and $3{} group by 1, 2, 3) a\n\
+         and callstats.adopted_name(t.organization) = {ORGANIZATION}\n\
+         and {date} between $2 and $3{} group by 1, 2, 3) a\n\
          join callstats.folder f on f.organization_id = $1 and f.name = callstats.adopted_name(a.folder)",
         is_live(source, &date)
     )
@@ -275,8 +276,8 @@ fn scan(source: &Resolved, relation: &str) -> String {
 /// callstats.calls_between() over callstats.call_source and the mappings, and who may run it. Its parameters have no
 /// names: an expression whose column was dropped must fail, and not read a parameter.
 ///
-/// With each mapping comes whether an index of its start serves. The rows of odd names need a branch of their own, which
-/// costs all others time.
+/// With each mapping comes whether an index of its start serves. The rows of odd names need a branch of their own,
+/// which costs all others time.
 pub fn calls_between(sources: &[(Resolved, bool)], has_odd_names: bool) -> String {
     let mut body = String::from(
         "select $1, s.call_date, s.folder_id::int, s.agent_id collate \"C\", sum(s.calls)::bigint, \
@@ -361,7 +362,8 @@ pub const SKIP_TAKEN_IDS: &str = "
 /// organizations is $1.
 pub const CREATE_NAMES: [&str; 3] = [
     "insert into callstats.company (short_name) select distinct company from pg_temp.callstats_names n \
-     where not exists (select from callstats.company c where c.short_name = n.company) on conflict (short_name) do nothing",
+     where not exists (select from callstats.company c where c.short_name = n.company) \
+     on conflict (short_name) do nothing",
     "insert into callstats.organization (company_id, short_name, time_zone) select distinct c.id, n.organization, $1 \
      from pg_temp.callstats_names n join callstats.company c on c.short_name = n.company \
      where not exists (select from callstats.organization o \

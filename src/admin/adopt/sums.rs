@@ -3,10 +3,11 @@
 //! interrupted command continues at the next one.
 
 use crate::admin::adopt::catalogue::{failed, look_up};
-use crate::admin::adopt::command::{begin, create_names_of_groups, lock};
 use crate::admin::adopt::groups::Groups;
 use crate::admin::adopt::mapping::Mapping;
+use crate::admin::adopt::names::create_names_of_groups;
 use crate::admin::adopt::reader::{Reader, text};
+use crate::admin::adopt::session::{begin, lock};
 use crate::admin::adopt::sql;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::error::Error;
@@ -58,7 +59,11 @@ pub fn forget(transaction: &mut Transaction<'_>, name: &str) -> Result<(), Error
         transaction.execute_typed(&statement, &[(&name, Type::TEXT)]).map_err(failed)?;
     }
     transaction
-        .execute_typed("update callstats.source set summed_from = null, summed_until = null, compared_since = null where name = $1", &[(&name, Type::TEXT)])
+        .execute_typed(
+            "update callstats.source set summed_from = null, summed_until = null, compared_since = null
+             where name = $1",
+            &[(&name, Type::TEXT)],
+        )
         .map_err(failed)?;
     Ok(())
 }
