@@ -77,15 +77,14 @@ pub fn advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<St
         .query_typed_one("select count(*) > 1 from callstats.organization", &[])
         .and_then(|row| row.try_get(0))
         .map_err(failed)?;
-    if has_several
-        && has < Index::OfNames
-        && let Some(columns) = by_names(found)
-        && try_index(transaction, found, &columns)? == Index::OfNames
-    {
-        let columns = covering(found)
-            .filter(|covering| !covering.is_empty())
-            .map_or(columns.clone(), |rest| format!("{columns} include ({rest})"));
-        advice.push(format!("create index concurrently on {relation} {columns}{READS_NAMES}"));
+    let columns = if has_several && has < Index::OfNames { by_names(found) } else { None };
+    if let Some(columns) = columns {
+        if try_index(transaction, found, &columns)? == Index::OfNames {
+            let columns = covering(found)
+                .filter(|covering| !covering.is_empty())
+                .map_or(columns.clone(), |rest| format!("{columns} include ({rest})"));
+            advice.push(format!("create index concurrently on {relation} {columns}{READS_NAMES}"));
+        }
     }
     if has < Index::OfStart {
         let columns = format!("({})", key(&found.source.start_sql));
