@@ -14,6 +14,14 @@ from tests.support.sample import DATA, ONE_FOLDER, Failing, Gated  # noqa: E402
 from tests.support.worker import Worker  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """A process runs whole files. Those of deploy/ build in the same folder and take long: one process, at first."""
+    for item in items:
+        in_deploy = item.path.parent.name == "deploy"
+        item.add_marker(pytest.mark.xdist_group("deploy" if in_deploy else item.path.stem))
+    items.sort(key=lambda item: item.path.parent.name != "deploy")
+
+
 @pytest.fixture(scope="session")
 def cluster():
     cluster = Cluster()

@@ -1,6 +1,7 @@
 """Private processes of the tests: unprivileged, in folders of their own, stopped when a test is over."""
 import atexit
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -15,6 +16,8 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 # Root drops to this user; anybody else stays who they are.
 USER = "nobody" if os.getuid() == 0 else None
 GROUP = "nogroup" if os.getuid() == 0 else None
+
+PORTS = itertools.count()
 
 
 def installed(executable):
@@ -106,10 +109,13 @@ class Process:
 
 
 def free_port():
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody uses: each process that runs tests has numbers of its own, below those of connections."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 10_000 + process % 20 * 1000
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", first + port % 1000))
+            return first + port % 1000
 
 
 def accepts(port):
