@@ -8,12 +8,15 @@ from ..support.processes import CALLSTATS, PROJECT, as_user
 from ..support.worker import ROOT_TOKEN, Worker
 from .test_privileges import TRAPS, logged_in, prepare, roles  # noqa: F401  (a fixture)
 
-# What an attacker's function does: it gives itself a way out, and fails the command if it runs as anybody worth it.
+# What an attacker's function does: it gives itself a way out, fails the command if it runs as anybody worth it, and puts
+# itself into the functions of its role that the command may call again.
 SPRING = """
     grant usage on schema mallory to public;
+    create sequence mallory.sprung; grant usage on sequence mallory.sprung to public;
     create function mallory.spring() returns boolean language plpgsql as $$
-    declare way text;
+    declare way text; own regprocedure;
     begin
+        perform pg_catalog.set_config('search_path', 'pg_catalog', false); -- its own operators are not to be traps
         foreach way in array array['reset role', 'set role none', 'set session authorization default',
                                    'reset session authorization', 'set role owner', 'set role plain'] loop
             begin
@@ -22,13 +25,27 @@ SPRING = """
             end;
         end loop;
         if current_user not in ('mallory', 'callstats_worker') then
+            begin
+                perform nextval('mallory.sprung'); -- stays when all else is rolled back
+            exception when others then null;
+            end;
             raise exception 'sprung as %', current_user;
         end if;
+        begin
+            for own in select oid from pg_proc where pronamespace = pg_my_temp_schema() and pg_has_role(proowner, 'member')
+            loop
+                execute replace(replace(pg_get_functiondef(own), 'SECURITY DEFINER', ''),
+                                'begin', 'begin perform mallory.spring();');
+            end loop;
+        exception when others then null;
+        end;
         perform set_config('search_path', 'mallory, public, pg_catalog', false);
         perform set_config('standard_conforming_strings', 'off', false);
-        perform set_config('session_replication_role', 'replica', false);
+        begin
+            perform set_config('session_replication_role', 'replica', false);
+        exception when insufficient_privilege then null;
+        end;
         return true;
-    exception when insufficient_privilege then return true;
     end $$;
     create function mallory.f(int) returns int immutable parallel safe language plpgsql as $$
         begin perform mallory.spring(); return 1; end $$;
@@ -112,6 +129,7 @@ def hostile(roles):  # noqa: F811
 def hold(database, user, *arguments):
     code, output = adopt(database, *arguments, user=user)
     assert "sprung" not in output, (arguments, output)
+    assert not database.value("select is_called from mallory.sprung"), (arguments, output)
     assert "panic" not in output and (code == 0 or "Hint: " in output), (arguments, output)
     return code, output
 

@@ -23,7 +23,7 @@ INLINED = {"calls_between", "adopted_name"}
 TRAPS = """
     create table public.sprung (who name, what text);
     grant insert on public.sprung to public;
-    create function public.spring(what text) returns void language plpgsql as $$ begin
+    create function public.spring(what text) returns void language plpgsql set search_path = pg_catalog as $$ begin
         if current_user not in ('mallory', 'callstats_worker', 'loader') then
             insert into public.sprung values (current_user, what);
         end if;

@@ -153,25 +153,27 @@ fn try_index(transaction: &mut Transaction<'_>, found: &Found, columns: &str) ->
     let used = if used.is_empty() { "*".to_owned() } else { used.join(", ") };
     let sample = format!("select {used} from {}", source.mapping.expression("relation"));
     let mut reader = Reader::new(transaction, &source.mapping)?;
-    let plan = reader
-        .prepare(&format!(
-            "create temporary view callstats_columns as {sample};
-             create temporary table callstats_sample (like callstats_columns); drop view pg_temp.callstats_columns;
-             do $$ begin
-                 if pg_has_role('callstats_worker', 'member') then
-                     alter table pg_temp.callstats_sample owner to callstats_worker;
-                 end if;
-             end $$;
-             set local enable_seqscan = off; {}",
-            sql::trial(source, "pg_temp.callstats_sample")
-        ))
-        .and_then(|()| reader.run(&format!("insert into pg_temp.callstats_sample {sample} limit {SAMPLE}")))
-        .and_then(|()| {
-            reader.run(&format!("create index callstats_sample_index on pg_temp.callstats_sample {columns}"))?;
-            reader.run("analyze pg_temp.callstats_sample")?;
-            reader.plan(EXPLAIN)
-        });
-    reader.finish()?;
+    let prepared = reader.prepare(&format!(
+        "create temporary view callstats_columns as {sample};
+         create temporary table callstats_sample (like callstats_columns); drop view pg_temp.callstats_columns;
+         do $$ begin
+             if pg_has_role('callstats_worker', 'member') then
+                 alter table pg_temp.callstats_sample owner to callstats_worker;
+             end if;
+         end $$;
+         set local enable_seqscan = off; {}",
+        sql::trial(source, "pg_temp.callstats_sample")
+    ));
+    if prepared.is_err() {
+        reader.finish()?;
+        return Ok(Index::None);
+    }
+    let steps = [
+        format!("insert into pg_temp.callstats_sample {sample} limit {SAMPLE}"),
+        format!("create index callstats_sample_index on pg_temp.callstats_sample {columns}"),
+        "analyze pg_temp.callstats_sample".to_owned(),
+    ];
+    let plan = reader.plan_after(&steps, EXPLAIN);
     Ok(plan.map_or(Index::None, |plan| used_index(&plan, source, Some("callstats_sample_index"))))
 }
 

@@ -8,7 +8,7 @@ use crate::admin::adopt::sql;
 use crate::admin::error::Error;
 use postgres::Transaction;
 use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::types::Type;
+use postgres::types::{ToSql, Type};
 use serde_json::Value;
 
 /// Whether the role may act as callstats_worker.
@@ -16,22 +16,21 @@ const CAN_BE_WORKER: &str = "
     select pg_has_role('callstats_worker', case when current_setting('server_version_num')::int >= 160000
                        then 'SET' else 'MEMBER' end)";
 
-/// The first returns rows, the second runs what has none.
-const FUNCTIONS: &str = "
-    create function pg_temp.callstats_read(statement text) returns setof json
+/// Runs steps, and returns the rows of a statement. All in one call: whoever gains the role on the way may replace the
+/// function, but not what runs already.
+const FUNCTION: &str = "
+    create function pg_temp.callstats_read(steps text[], statement text) returns setof json
     language plpgsql SECURITY set search_path = pg_catalog, pg_temp as $$
     declare
+        step text;
         found json;
     begin
+        foreach step in array steps loop
+            execute step;
+        end loop;
         for found in execute statement loop
             return next found;
         end loop;
-    end
-    $$;
-    create function pg_temp.callstats_run(statement text) returns void
-    language plpgsql SECURITY set search_path = pg_catalog, pg_temp as $$
-    begin
-        execute statement;
     end
     $$";
 
@@ -42,8 +41,7 @@ const GIVE: &str = "
         if not has_database_privilege('callstats_worker', current_database(), 'temporary') then
             execute format('grant temporary on database %I to callstats_worker', current_database());
         end if;
-        alter function pg_temp.callstats_read(text) owner to callstats_worker;
-        alter function pg_temp.callstats_run(text) owner to callstats_worker;
+        alter function pg_temp.callstats_read(text[], text) owner to callstats_worker;
     end
     $$";
 
@@ -60,7 +58,7 @@ impl<'a> Reader<'a> {
         let can_be_worker: bool =
             savepoint.query_typed_one(CAN_BE_WORKER, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
         if can_be_worker {
-            savepoint.batch_execute(&FUNCTIONS.replace("SECURITY", "security definer")).map_err(failed)?;
+            savepoint.batch_execute(&FUNCTION.replace("SECURITY", "security definer")).map_err(failed)?;
             savepoint.batch_execute(GIVE).map_err(failed)?;
         } else {
             savepoint.batch_execute(&sql::probe(mapping)).map_err(failed)?;
@@ -76,7 +74,7 @@ impl<'a> Reader<'a> {
                     ),
                 ));
             }
-            savepoint.batch_execute(&FUNCTIONS.replace("SECURITY", "security invoker")).map_err(failed)?;
+            savepoint.batch_execute(&FUNCTION.replace("SECURITY", "security invoker")).map_err(failed)?;
         }
         Ok(Self { savepoint })
     }
@@ -103,34 +101,50 @@ impl<'a> Reader<'a> {
         columns: usize,
         each: &mut dyn FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.savepoint.batch_execute("set local transaction_read_only = on").map_err(failed)?;
         let names: Vec<String> = (0..columns).map(|at| format!("c{at}")).collect();
         let names = names.join(", ");
-        self.read(&format!("select json_build_array({names}) from ({statement}) q ({names})"), each)
+        self.forbid_writing()?;
+        self.read(&[], &format!("select json_build_array({names}) from ({statement}) q ({names})"), each)
     }
 
-    /// What EXPLAIN (FORMAT JSON) has.
+    /// What EXPLAIN (FORMAT JSON) has. Nothing can be written.
     pub fn plan(&mut self, explain: &str) -> Result<Value, Error> {
+        self.forbid_writing()?;
+        self.explain(&[], explain)
+    }
+
+    /// The same after steps without a result, which may write to what is temporary. The end of the reader, because the
+    /// function may be another one by then.
+    pub fn plan_after(mut self, steps: &[String], explain: &str) -> Result<Value, Error> {
+        let plan = self.explain(steps, explain);
+        self.finish()?;
+        plan
+    }
+
+    /// Who could write could replace the function, and what it calls next would run as somebody else.
+    fn forbid_writing(&mut self) -> Result<(), Error> {
+        self.savepoint.batch_execute("set local transaction_read_only = on").map_err(failed)
+    }
+
+    fn explain(&mut self, steps: &[String], explain: &str) -> Result<Value, Error> {
         let mut plan = Value::Null;
-        self.read(explain, &mut |text| {
+        self.read(steps, explain, &mut |text| {
             plan = parsed(text)?;
             Ok(())
         })?;
         Ok(plan)
     }
 
-    /// Runs a statement without a result, which may write to what is temporary.
-    pub fn run(&mut self, statement: &str) -> Result<(), Error> {
-        self.savepoint
-            .execute_typed("select pg_temp.callstats_run($1)", &[(&statement, Type::TEXT)])
-            .map(|_| ())
-            .map_err(failed)
-    }
-
-    fn read(&mut self, statement: &str, each: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+    fn read(
+        &mut self,
+        steps: &[String],
+        statement: &str,
+        each: &mut dyn FnMut(&str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&steps, Type::TEXT_ARRAY), (&statement, Type::TEXT)];
         let mut rows = self
             .savepoint
-            .query_typed_raw("select read::text from pg_temp.callstats_read($1) read", [(statement, Type::TEXT)])
+            .query_typed_raw("select read::text from pg_temp.callstats_read($1, $2) read", parameters)
             .map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             each(row.try_get(0).map_err(failed)?)?;
