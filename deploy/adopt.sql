@@ -55,7 +55,14 @@ create table if not exists callstats.source (
     changes_read_at timestamptz,
     constraint source_name_is_simple check (name ~ '^[a-z0-9_-]{1,63}$')
 );
-alter table callstats.source add column if not exists advice text[] not null default '{}';
+-- Answers read this table: ALTER TABLE would wait for them, and others for it, also where the column exists.
+do $$
+begin
+    if not exists (select from pg_attribute where attrelid = 'callstats.source'::regclass and attname = 'advice') then
+        alter table callstats.source add column advice text[] not null default '{}';
+    end if;
+end
+$$;
 comment on column callstats.source.advice is 'Statements that create better indexes, each with what it is good for';
 comment on column callstats.source.mapping is 'TOML: preset, file and options of `callstats adopt on`, merged';
 comment on column callstats.source.synced_at is 'When new names were last looked for';

@@ -133,10 +133,13 @@ declare
     all_ends date[];
 begin
     perform callstats.retry_on_lock('lock table only callstats.call in share update exclusive mode');
-    -- Their ids are free from then on. Before the locks, because it may take long.
+    -- Their ids are free from then on. Before the locks, because it may take long; a key that a writer holds stays, and
+    -- counts as free as well, because to wait for it here would keep others waiting.
     for old in select * from callstats.month_partitions() where ends <= day loop
-        execute format('delete from callstats.call_key k using %s c where k.organization_id = c.organization_id
-            and k.external_id = c.external_id and k.call_id = c.id', old.name);
+        execute format('delete from callstats.call_key where (organization_id, external_id) in (
+            select k.organization_id, k.external_id from callstats.call_key k join %s c
+                on k.organization_id = c.organization_id and k.external_id = c.external_id and k.call_id = c.id
+            for update of k skip locked)', old.name);
     end loop;
     -- Writers of calls lock the folder after the table, writers of a partition lock the partition first: so all locks
     -- are taken at once, or all are given up for a moment. Keeping one of them would block both kinds for long.

@@ -525,6 +525,7 @@ comment on table callstats.call_key is 'External ids of calls; follows callstats
 
 -- Runs as the owner of the schema, because who may write calls need not have a privilege on their keys. A key is free
 -- if its call is not there: calls can also leave with a partition that is detached, or while triggers are disabled.
+-- Logical replication fires no statement triggers on a subscriber, so ids are not kept unique there.
 create or replace function callstats.keep_call_key() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -631,7 +632,8 @@ begin
 end
 $$;
 
--- A statement fires the triggers of the table that it names: callstats.call, or one of its partitions.
+-- A statement fires the triggers of the table that it names: callstats.call, or one of its partitions. A partition that
+-- was attached by hand gets its own when this file runs again.
 create or replace function callstats.install_key_triggers(calls regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

@@ -16,7 +16,6 @@
 --
 -- Statements of your own on callstats.call_source have to name the organization, as the worker's do. Others read a shard
 -- once for each of its organizations, and count its calls as often.
-
 --
 -- The password of a shard can be used by callstats_worker and by the owner of callstats.call_source only.
 

@@ -172,8 +172,8 @@ impl Entry {
     fn interest(&self) -> PollFlags {
         let is_quiet = self.has_input.load(Ordering::Relaxed);
         let input = if is_quiet { PollFlags::empty() } else { PollFlags::IN };
-        // A peer that closes a TCP connection looks like one that has nothing more to send, and web servers
-        // do only the former. On a Unix socket it can: that is POLLHUP, which is always looked for.
+        // A peer that closes a TCP connection looks like one that has nothing more to send, and web servers do only the
+        // former. On a Unix socket the two differ: closing is POLLHUP, which is always reported.
         if self.socket.family() == Family::Tcp { input | PollFlags::RDHUP } else { input }
     }
 

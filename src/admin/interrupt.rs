@@ -1,4 +1,4 @@
-//! What a signal says when it ends a command that writes. Touches signals and standard error.
+//! What a signal says when it ends a command that writes. Touches signals, `/proc` and standard error.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -27,11 +27,14 @@ pub struct Progress(Arc<AtomicU8>);
 
 impl Progress {
     /// From now on a signal says what became of the work, and then ends the process as it does by itself. The server
-    /// takes back what was not committed.
+    /// takes back what was not committed. A signal that whoever started the process has it ignore, as nohup does, stays
+    /// ignored.
     pub fn watch(texts: Texts) -> Self {
         let progress = Self(Arc::new(AtomicU8::new(Step::Nothing as u8)));
         // Without it, the process ends all the same.
-        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return progress };
+        let ignored = ignored_signals();
+        let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        let Ok(mut signals) = Signals::new(heeded) else { return progress };
         let step = Arc::clone(&progress.0);
         std::thread::spawn(move || {
             for signal in signals.forever() {
@@ -53,4 +56,11 @@ impl Progress {
     pub fn set(&self, step: Step) {
         self.0.store(step as u8, Ordering::SeqCst);
     }
+}
+
+/// The signals that this process ignores, as bits from the lowest: proc(5), `SigIgn`.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or_default()
 }

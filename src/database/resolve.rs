@@ -36,8 +36,7 @@ struct State {
 
 #[derive(Debug, Clone)]
 struct Found {
-    /// The error as text, because several may wait for it.
-    /// Without a port; link-local ones with their interface.
+    /// Without a port; link-local ones with their interface. An error is kept as text, because several may wait for it.
     addresses: Result<Vec<SocketAddr>, String>,
     took: Duration,
 }
@@ -55,9 +54,14 @@ impl Resolver {
             }
             let is_slow = state.started.is_none_or(|started| started.elapsed() >= PATIENCE);
             if state.running == 0 || is_slow && state.running < MOST {
-                look_up(name.clone(), host.to_owned()).map_err(|error| format!("cannot start a thread: {error}"))?;
-                state.running += 1;
-                state.started = Some(Instant::now());
+                match look_up(name.clone(), host.to_owned()) {
+                    Ok(()) => {
+                        state.running += 1;
+                        state.started = Some(Instant::now());
+                    }
+                    Err(error) if state.running == 0 => return Err(format!("cannot start a thread: {error}")),
+                    Err(_) => (), // those that run may answer
+                }
             }
             state = name.is_done.wait_timeout(state, left.min(PATIENCE)).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -43,8 +43,8 @@ struct State {
     error: Option<io::Error>,
     /// More is to be sent than the kernel takes just now.
     is_full: bool,
-    /// How long the server may send nothing, and since when it does.
-    silence: Option<(Duration, Instant)>,
+    /// How long the server may send nothing while a reply is awaited.
+    silence: Option<Duration>,
 }
 
 /// Whether a part of the future that runs can go on without the server.
@@ -85,14 +85,17 @@ impl Socket {
             Some(name) => SockAddr::unix(format!("\0{name}"))?,
             None => SockAddr::unix(path)?,
         };
-        // Connecting waits while the listen queue is full, for so long.
-        let left = deadline.saturating_duration_since(Instant::now());
-        socket.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
-        socket.connect(&address).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-            _ => error,
-        })?;
-        Self::new(socket.into())
+        loop {
+            // Connecting waits while the listen queue is full, for so long.
+            let left = deadline.saturating_duration_since(Instant::now());
+            socket.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
+            match socket.connect(&address) {
+                Ok(()) => return Self::new(socket.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn new(descriptor: OwnedFd) -> io::Result<Self> {
@@ -103,7 +106,7 @@ impl Socket {
     /// From now on, a server that sends nothing for so long while a reply is awaited counts as lost. None: it may take
     /// any time.
     pub fn limit_silence(&self, limit: Option<Duration>) {
-        self.state().silence = limit.map(|limit| (limit, Instant::now()));
+        self.state().silence = limit;
     }
 
     /// Polls until the result is there, and waits for the server in between. None: it is not there by the deadline.
@@ -123,22 +126,24 @@ impl Socket {
 
     /// Waits until something arrives, or can be sent if there is something to send. False: the deadline is over.
     fn wait(&self, deadline: Option<Instant>) -> bool {
+        let started = Instant::now();
         let (mut buffer, is_full, silence) = {
             let mut state = self.state();
-            if state.is_at_end {
-                return deadline.is_none_or(|deadline| Instant::now() < deadline);
+            if state.is_at_end || state.at < state.received.len() {
+                return deadline.is_none_or(|deadline| started < deadline);
             }
+            state.at = 0;
             (std::mem::take(&mut state.received), state.is_full, state.silence)
         };
+        buffer.clear(); // all of it was handed over
         // A limit beyond what the clock can count is none.
-        let patience = silence.and_then(|(limit, since)| since.checked_add(limit));
+        let patience = silence.and_then(|limit| started.checked_add(limit));
         let received = loop {
             let end = [deadline, patience].into_iter().flatten().min();
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                break None;
-            }
+            // What has arrived counts, however late it is looked at.
             match self.receive(&mut buffer, is_full, left) {
+                Ok(None) if left == Some(Duration::ZERO) => break None,
                 Ok(None) => (),
                 Ok(Some(received)) => break Some(Ok(received)),
                 Err(error) => break Some(Err(error)),
@@ -146,20 +151,15 @@ impl Socket {
         };
         let mut state = self.state();
         state.received = buffer;
-        state.at = 0;
         match received {
             None if deadline.is_some_and(|deadline| patience.is_none_or(|patience| deadline < patience)) => {
                 return false;
             }
             None => {
-                let limit = silence.map_or(Duration::ZERO, |(limit, _)| limit);
+                let limit = silence.unwrap_or_default();
                 state.end(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
             }
-            Some(Ok(Received::Bytes)) => {
-                if let Some((_, since)) = &mut state.silence {
-                    *since = Instant::now();
-                }
-            }
+            Some(Ok(Received::Bytes)) => (),
             Some(Ok(Received::End)) => state.is_at_end = true,
             Some(Ok(Received::Room)) => state.is_full = false,
             Some(Err(error)) => state.end(error.into()),
@@ -217,8 +217,14 @@ impl Socket {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(Errno::INTR) => (),
                 Err(Errno::AGAIN) => {
-                    self.state().is_full = true;
-                    return Poll::Pending;
+                    let mut state = self.state();
+                    state.is_full = true;
+                    // Whoever sends nothing any more reads nothing either.
+                    return if state.is_at_end {
+                        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+                    } else {
+                        Poll::Pending
+                    };
                 }
                 // The server may have said why before it closed the connection: that is met first.
                 Err(error) => {
@@ -274,5 +280,83 @@ impl AsyncWrite for SocketStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(shutdown(&self.0.descriptor, Shutdown::Write)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (Socket, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        (Socket::new(ours.into()).expect("a socket"), theirs)
+    }
+
+    /// What arrives next; none: not by the deadline.
+    fn receive(socket: &Socket, limit: Duration) -> Option<Vec<u8>> {
+        let mut bytes = [0; 100];
+        let read = socket.run(Some(Instant::now() + limit), |_| {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            socket.read(&mut buffer).map(|result| result.map(|()| buffer.filled().to_vec()))
+        });
+        read.map(|result| result.expect("no error"))
+    }
+
+    #[test]
+    fn nothing_is_received_twice_when_sending_had_to_wait() {
+        let (socket, mut theirs) = pair();
+        let long = Duration::from_secs(20);
+        theirs.write_all(b"first").expect("sent");
+        assert_eq!(receive(&socket, long), Some(b"first".to_vec()));
+        let statement = vec![7; 4 << 20];
+        let length = statement.len();
+        let server = std::thread::spawn(move || {
+            let mut bytes = vec![0; length];
+            theirs.read_exact(&mut bytes).expect("received");
+            theirs.write_all(b"second").expect("sent");
+            theirs
+        });
+        let (mut sent, mut waits) = (0, 0);
+        let done = socket.run(Some(Instant::now() + long), |_| {
+            while sent < length {
+                let mut bytes = [0; 100];
+                assert!(socket.read(&mut ReadBuf::new(&mut bytes)).is_pending(), "nothing was sent meanwhile");
+                match socket.write(&statement[sent..]) {
+                    Poll::Ready(count) => sent += count.expect("no error"),
+                    Poll::Pending => {
+                        waits += 1;
+                        return Poll::Pending;
+                    }
+                }
+            }
+            Poll::Ready(())
+        });
+        assert!(done.is_some() && waits > 0);
+        assert_eq!(receive(&socket, long), Some(b"second".to_vec()));
+        drop(server.join().expect("no panic"));
+        assert_eq!(receive(&socket, long), Some(Vec::new()), "the end");
+    }
+
+    #[test]
+    fn what_has_arrived_counts_although_the_time_is_over() {
+        let (socket, mut theirs) = pair();
+        socket.limit_silence(Some(Duration::ZERO));
+        theirs.write_all(b"reply").expect("sent");
+        assert_eq!(receive(&socket, Duration::ZERO), Some(b"reply".to_vec()));
+        socket.limit_silence(None);
+        assert_eq!(receive(&socket, Duration::from_millis(10)), None);
+    }
+
+    #[test]
+    fn silence_ends_a_wait_with_an_error() {
+        let (socket, _theirs) = pair();
+        socket.limit_silence(Some(Duration::from_millis(20)));
+        let mut bytes = [0; 100];
+        let read =
+            socket.run(Some(Instant::now() + Duration::from_secs(20)), |_| socket.read(&mut ReadBuf::new(&mut bytes)));
+        let error = read.expect("within the limit").expect_err("nobody replies");
+        assert!(error.get_ref().is_some_and(|cause| cause.is::<Silent>()), "{error}");
     }
 }

@@ -69,8 +69,8 @@ pub fn advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<St
     if let Some(table) = mysql_table(transaction, found)? {
         return Ok(table);
     }
+    let Some(create) = create(transaction, found)? else { return Ok(Vec::new()) };
     let has = index(transaction, &found.source)?;
-    let relation = found.source.mapping.expression("relation");
     let mut advice = Vec::new();
     // Of a single organization the names select nothing.
     let has_several: bool = transaction
@@ -79,20 +79,41 @@ pub fn advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<St
         .map_err(failed)?;
     let columns = if has_several && has < Index::OfNames { by_names(found) } else { None };
     if let Some(columns) = columns {
+        let rest = covering(found).filter(|rest| !rest.is_empty());
+        let columns = rest.map_or(columns.clone(), |rest| format!("{columns} include ({rest})"));
         if try_index(transaction, found, &columns)? == Index::OfNames {
-            let columns = covering(found)
-                .filter(|covering| !covering.is_empty())
-                .map_or(columns.clone(), |rest| format!("{columns} include ({rest})"));
-            advice.push(format!("create index concurrently on {relation} {columns}{READS_NAMES}"));
+            advice.push(format!("{create} {columns}{READS_NAMES}"));
         }
     }
     if has < Index::OfStart {
         let columns = format!("({})", key(&found.source.start_sql));
         if try_index(transaction, found, &columns)? >= Index::OfStart {
-            advice.push(format!("create index concurrently on {relation} {columns}{READS_DAYS}"));
+            advice.push(format!("{create} {columns}{READS_DAYS}"));
         }
     }
     Ok(advice)
+}
+
+/// The statement up to its columns; none for what can have no index, such as a view or a join.
+fn create(transaction: &mut Transaction<'_>, found: &Found) -> Result<Option<String>, Error> {
+    let [used] = found.used.as_slice() else { return Ok(None) };
+    let relation = found.source.mapping.expression("relation").trim();
+    let is_name = |character: char| character.is_alphanumeric() || "_.\"".contains(character);
+    if !relation.chars().all(is_name) {
+        return Ok(None);
+    }
+    let kind = transaction
+        .query_typed_opt(
+            "select relkind::text from pg_class where oid = to_regclass($1) and oid = to_regclass($2)",
+            &[(&used.relation, Type::TEXT), (&relation, Type::TEXT)],
+        )
+        .and_then(|row| row.map(|row| row.try_get::<_, String>(0)).transpose())
+        .map_err(failed)?;
+    Ok(match kind.as_deref() {
+        Some("r" | "m") => Some(format!("create index concurrently on {relation}")),
+        Some("p") => Some(format!("create index on {relation}")), // it cannot be made concurrently
+        _ => None,
+    })
 }
 
 /// An expression as an index has it.

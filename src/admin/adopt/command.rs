@@ -304,16 +304,10 @@ fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -
             savepoint.commit().map_err(failed)?;
         }
     }
-    let rest = sources(&mut transaction);
-    match rest {
-        Ok(rest) => {
-            for found in &rest {
-                grant(&mut transaction, found.source.mapping.name(), &found.used)?;
-            }
-            generate(&mut transaction)?;
-        }
-        Err(error) => return Err(error),
+    for found in &sources(&mut transaction)? {
+        grant(&mut transaction, found.source.mapping.name(), &found.used)?;
     }
+    generate(&mut transaction)?;
     transaction.commit().map_err(failed)
 }
 

@@ -51,6 +51,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(client: Client, route: Route, shared: Arc<Shared>) -> Self {
+        client.limit_silence(shared.patience[0]);
         Self {
             client,
             route,
@@ -140,7 +141,7 @@ impl Connection {
         let is_scope = matches!(which, SessionStatement::Scope | SessionStatement::Scope1);
         self.client.limit_silence(self.shared.patience[usize::from(!is_scope)]);
         let result = self.rows_of(which, parameters, each);
-        self.client.limit_silence(None);
+        self.client.limit_silence(self.shared.patience[0]);
         result
     }
 
