@@ -227,10 +227,11 @@ impl Socket {
                     };
                 }
                 // The server may have said why before it closed the connection: that is met first.
-                Err(error) => {
+                Err(error @ (Errno::PIPE | Errno::CONNRESET)) => {
                     self.state().error.get_or_insert(error.into());
                     return Poll::Ready(Ok(bytes.len()));
                 }
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }

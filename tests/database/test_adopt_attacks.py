@@ -14,7 +14,7 @@ SPRING = """
     grant usage on schema mallory to public;
     create sequence mallory.sprung; grant usage on sequence mallory.sprung to public;
     create function mallory.spring() returns boolean language plpgsql as $$
-    declare way text; own regprocedure;
+    declare way pg_catalog.text; own pg_catalog.regprocedure;
     begin
         perform pg_catalog.set_config('search_path', 'pg_catalog', false); -- its own operators are not to be traps
         foreach way in array array['reset role', 'set role none', 'set session authorization default',
@@ -61,6 +61,10 @@ SPRING = """
 WAYS = {
     "view": """alter table mallory.calls rename to rows;
         create view mallory.calls as select * from mallory.rows where mallory.spring()""",
+    "types": """alter table mallory.calls rename to rows;
+        create view mallory.calls as select * from mallory.rows where mallory.spring();
+        create domain mallory.json as json check (mallory.t(value));
+        create domain mallory.text as text check (mallory.t(value))""",
     "barrier": """alter table mallory.calls rename to rows;
         create view mallory.calls with (security_barrier) as select * from mallory.rows where mallory.spring()""",
     "view over a view": """alter table mallory.calls rename to rows;

@@ -69,8 +69,12 @@ pub fn advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<St
     if let Some(table) = mysql_table(transaction, found)? {
         return Ok(table);
     }
-    let Some(create) = create(transaction, found)? else { return Ok(Vec::new()) };
     let has = index(transaction, &found.source)?;
+    let Some(create) = create(transaction, found)? else {
+        let relation = found.source.mapping.expression("relation");
+        let advice = format!("an index on the start, in the table below {relation}{READS_DAYS}");
+        return Ok(if has == Index::None { vec![advice] } else { Vec::new() });
+    };
     let mut advice = Vec::new();
     // Of a single organization the names select nothing.
     let has_several: bool = transaction
@@ -80,9 +84,12 @@ pub fn advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<St
     let columns = if has_several && has < Index::OfNames { by_names(found) } else { None };
     if let Some(columns) = columns {
         let rest = covering(found).filter(|rest| !rest.is_empty());
-        let columns = rest.map_or(columns.clone(), |rest| format!("{columns} include ({rest})"));
-        if try_index(transaction, found, &columns)? == Index::OfNames {
-            advice.push(format!("{create} {columns}{READS_NAMES}"));
+        let with_rest = rest.map(|rest| format!("{columns} include ({rest})"));
+        for columns in with_rest.into_iter().chain([columns]) {
+            if try_index(transaction, found, &columns)? == Index::OfNames {
+                advice.push(format!("{create} {columns}{READS_NAMES}"));
+                break;
+            }
         }
     }
     if has < Index::OfStart {
@@ -99,8 +106,8 @@ fn create(transaction: &mut Transaction<'_>, found: &Found) -> Result<Option<Str
     let [used] = found.used.as_slice() else { return Ok(None) };
     let relation = found.source.mapping.expression("relation").trim();
     let is_name = |character: char| character.is_alphanumeric() || "_.\"".contains(character);
-    if !relation.chars().all(is_name) {
-        return Ok(None);
+    if relation != used.relation && !relation.chars().all(is_name) {
+        return Ok(None); // such as a join
     }
     let kind = transaction
         .query_typed_opt(
@@ -111,7 +118,8 @@ fn create(transaction: &mut Transaction<'_>, found: &Found) -> Result<Option<Str
         .map_err(failed)?;
     Ok(match kind.as_deref() {
         Some("r" | "m") => Some(format!("create index concurrently on {relation}")),
-        Some("p") => Some(format!("create index on {relation}")), // it cannot be made concurrently
+        // It cannot be made concurrently, and keeps writers out for as long as it takes.
+        Some("p") => Some(format!("create index on {relation}")),
         _ => None,
     })
 }
@@ -178,7 +186,8 @@ fn try_index(transaction: &mut Transaction<'_>, found: &Found, columns: &str) ->
         "create temporary view callstats_columns as {sample};
          create temporary table callstats_sample (like callstats_columns); drop view pg_temp.callstats_columns;
          do $$ begin
-             if pg_has_role('callstats_worker', 'member') then
+             if pg_has_role('callstats_worker', case when current_setting('server_version_num')::int >= 160000
+                                    then 'SET' else 'MEMBER' end) then
                  alter table pg_temp.callstats_sample owner to callstats_worker;
              end if;
          end $$;

@@ -19,11 +19,11 @@ const CAN_BE_WORKER: &str = "
 /// Runs steps, and returns the rows of a statement. All in one call: whoever gains the role on the way may replace the
 /// function, but not what runs already.
 const FUNCTION: &str = "
-    create function pg_temp.callstats_read(steps text[], statement text) returns setof json
+    create function pg_temp.callstats_read(steps text[], statement text) returns setof text
     language plpgsql SECURITY set search_path = pg_catalog, pg_temp as $$
     declare
         step text;
-        found json;
+        found text;
     begin
         foreach step in array steps loop
             execute step;
@@ -141,10 +141,12 @@ impl<'a> Reader<'a> {
         statement: &str,
         each: &mut dyn FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        // Code of the site may have set another one, which outlasts the call that it ran in.
+        self.savepoint.batch_execute("set local search_path = pg_catalog, pg_temp").map_err(failed)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&steps, Type::TEXT_ARRAY), (&statement, Type::TEXT)];
         let mut rows = self
             .savepoint
-            .query_typed_raw("select read::text from pg_temp.callstats_read($1, $2) read", parameters)
+            .query_typed_raw("select read from pg_temp.callstats_read($1, $2) read", parameters)
             .map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             each(row.try_get(0).map_err(failed)?)?;

@@ -92,8 +92,10 @@ impl Connection {
     /// A server names its own process at login; a pooler names a number of its own.
     pub fn find_out_whether_direct(&mut self) -> Result<bool, DatabaseError> {
         let named = self.client.process_id().map(|id| id.to_string());
-        let limit = self.shared.dialler.limit();
-        let row = self.client.text_row("select pg_catalog.pg_backend_pid()", limit).map_err(|error| {
+        self.client.limit_silence(None); // the limit is that of connecting
+        let row = self.client.text_row("select pg_catalog.pg_backend_pid()", self.shared.dialler.limit());
+        self.client.limit_silence(self.shared.patience[0]);
+        let row = row.map_err(|error| {
             error.map_or_else(
                 || {
                     let message = format!("the database at {} does not reply", self.route.host);

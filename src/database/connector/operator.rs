@@ -44,7 +44,8 @@ impl Connector {
         config.application_name(url.application_name.as_deref().unwrap_or("callstats"));
         config.notice_callback(|notice| {
             if notice.parsed_severity() == Some(Severity::Warning) {
-                log::warn!("{}", notice.message());
+                // Code of a site's table can raise it with whatever a terminal or a journal obeys.
+                log::warn!("{}", notice.message().replace(char::is_control, " "));
             }
         });
         if let Some(options) = &url.options {
