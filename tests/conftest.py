@@ -14,6 +14,7 @@ from tests.support.sample import DATA, ONE_FOLDER, Failing, Gated  # noqa: E402
 from tests.support.worker import Worker  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """A process runs whole files. Those of deploy/ build in the same folder and take long: one process, at first."""
     for item in items:

@@ -55,6 +55,7 @@ NOT_TYPED = {
     "tests/run": "runs this test",
     "tests/run -m 'not slow'": "runs this test",
     "tests/run -k replay": "runs this test",
+    "tests/run -n 0 -k replay": "runs this test",
     "cargo test": "tests/run does it before this test",
     ".ci/debian-changelog >deploy/debian/changelog": "writes into the checkout; test_build.py compares its output",
     ".ci/run": "runs this test",

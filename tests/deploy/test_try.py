@@ -18,11 +18,15 @@ from ..support.processes import PROJECT, wait_until
 TRY = PROJECT / "deploy" / "try"
 
 
+@pytest.fixture
+def tmp_path():
+    """A short one, for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="try-") as folder:
+        yield pathlib.Path(folder)
+
+
 def environment(tmp_path):
     tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        if parent != pathlib.Path(tempfile.gettempdir()):
-            parent.chmod(0o755)
     return os.environ | {"TMPDIR": str(tmp_path)}
 
 

@@ -25,8 +25,10 @@ class WebServer:
             self.machine.run(["ln", "-s", PROJECT, "/root/checkout"])
             self.prepare()
             self.start()
-            wait_until(self.machine.accepts, 15, "the web server accepts")
+            wait_until(self.machine.accepts, 30, "the web server accepts")
         except BaseException:
+            # For whoever has to find out why.
+            print(self.machine.try_run(f"ps -ef; tail -n 50 /var/log/{self.logs_folder}/*; ss -ltn", 20).stdout)
             self.machine.stop()
             raise
         self.relay_port = None
