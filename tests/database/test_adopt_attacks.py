@@ -8,8 +8,8 @@ from ..support.processes import CALLSTATS, PROJECT, as_user
 from ..support.worker import ROOT_TOKEN, Worker
 from .test_privileges import TRAPS, logged_in, prepare, roles  # noqa: F401  (a fixture)
 
-# What an attacker's function does: it gives itself a way out, fails the command if it runs as anybody worth it, and puts
-# itself into the functions of its role that the command may call again.
+# What an attacker's function does: it gives itself a way out, fails the command if it runs as anybody worth it, and
+# puts itself into the functions of its role that the command may call again.
 SPRING = """
     grant usage on schema mallory to public;
     create sequence mallory.sprung; grant usage on sequence mallory.sprung to public;
@@ -32,7 +32,8 @@ SPRING = """
             raise exception 'sprung as %', current_user;
         end if;
         begin
-            for own in select oid from pg_proc where pronamespace = pg_my_temp_schema() and pg_has_role(proowner, 'member')
+            for own in
+                select oid from pg_proc where pronamespace = pg_my_temp_schema() and pg_has_role(proowner, 'member')
             loop
                 execute replace(replace(pg_get_functiondef(own), 'SECURITY DEFINER', ''),
                                 'begin', 'begin perform mallory.spring();');
