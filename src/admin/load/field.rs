@@ -149,24 +149,18 @@ impl<T> Alternatives<T> {
 mod tests {
     use super::*;
 
-    fn values(texts: &[&str]) -> Values {
-        let mut values = Values::default();
-        texts.iter().for_each(|text| values.push(text.as_bytes()));
-        values
-    }
-
     #[test]
     fn a_text_is_matched_translated_and_replaced() {
         let columns = Columns::default();
         let mut extract = Extract::of_source(Source::Columns(vec![0, 1]));
-        assert_eq!(extract.text(&values(&["", "b"]), &columns).unwrap(), "b");
+        assert_eq!(extract.text(&Values::of(&["", "b"]), &columns).unwrap(), "b");
         extract.pattern = Some((Regex::new("^[^/]+/(.+)-[0-9a-f]+$").unwrap(), None));
-        assert_eq!(extract.text(&values(&["SIP/301-0000001a"]), &columns).unwrap(), "301");
-        assert_eq!(extract.text(&values(&["Local"]), &columns).unwrap(), "");
+        assert_eq!(extract.text(&Values::of(&["SIP/301-0000001a"]), &columns).unwrap(), "301");
+        assert_eq!(extract.text(&Values::of(&["Local"]), &columns).unwrap(), "");
         extract.translations.insert("301".into(), "anna".into());
-        assert_eq!(extract.text(&values(&["SIP/301-0000001a"]), &columns).unwrap(), "anna");
+        assert_eq!(extract.text(&Values::of(&["SIP/301-0000001a"]), &columns).unwrap(), "anna");
         extract.pattern = Some((Regex::new("(..)(..)").unwrap(), Some("$2-${1}x".into())));
-        assert_eq!(extract.text(&values(&["abcd"]), &columns).unwrap(), "cd-abx");
+        assert_eq!(extract.text(&Values::of(&["abcd"]), &columns).unwrap(), "cd-abx");
     }
 
     #[test]
@@ -174,11 +168,11 @@ mod tests {
         let columns = Columns::default();
         let of = |place| Extract::of_source(Source::Columns(vec![place]));
         let mut either = Alternatives { list: vec![(of(0), 1), (of(1), 2)], default: None, is_optional: false };
-        assert_eq!(either.text(&values(&["a", "b"]), &columns).unwrap(), Some(("a".into(), &1)));
-        assert_eq!(either.text(&values(&["", "b"]), &columns).unwrap(), Some(("b".into(), &2)));
-        assert_eq!(either.text(&values(&[]), &columns).unwrap(), None);
+        assert_eq!(either.text(&Values::of(&["a", "b"]), &columns).unwrap(), Some(("a".into(), &1)));
+        assert_eq!(either.text(&Values::of(&["", "b"]), &columns).unwrap(), Some(("b".into(), &2)));
+        assert_eq!(either.text(&Values::of(&[]), &columns).unwrap(), None);
         either.default = Some("(none)".into());
-        assert_eq!(either.text(&values(&[]), &columns).unwrap(), Some(("(none)".into(), &2)));
+        assert_eq!(either.text(&Values::of(&[]), &columns).unwrap(), Some(("(none)".into(), &2)));
     }
 
     #[test]

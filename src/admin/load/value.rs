@@ -45,6 +45,13 @@ pub struct Values {
 }
 
 impl Values {
+    #[cfg(test)]
+    pub fn of(texts: &[&str]) -> Self {
+        let mut values = Self::default();
+        texts.iter().for_each(|text| values.push(text.as_bytes()));
+        values
+    }
+
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
@@ -154,12 +161,6 @@ impl Template {
 mod tests {
     use super::*;
 
-    fn values(texts: &[&str]) -> Values {
-        let mut values = Values::default();
-        texts.iter().for_each(|text| values.push(text.as_bytes()));
-        values
-    }
-
     #[test]
     fn column_names_compare_without_case_and_blanks() {
         let mut columns = Columns::default();
@@ -171,9 +172,9 @@ mod tests {
     fn templates_are_filled_in() {
         let mut columns = Columns::default();
         let template = Template::parse("{Date} {Time}{{x}}", &mut columns).unwrap();
-        assert_eq!(template.render(&values(&["2026", "10"])), "2026 10{x}");
-        assert_eq!(Template::parse("acme", &mut columns).unwrap().render(&values(&[])), "acme");
-        assert_eq!(Template::parse(&Template::escape("a{b}"), &mut columns).unwrap().render(&values(&[])), "a{b}");
+        assert_eq!(template.render(&Values::of(&["2026", "10"])), "2026 10{x}");
+        assert_eq!(Template::parse("acme", &mut columns).unwrap().render(&Values::of(&[])), "acme");
+        assert_eq!(Template::parse(&Template::escape("a{b}"), &mut columns).unwrap().render(&Values::of(&[])), "a{b}");
         assert!(Template::parse("{a", &mut columns).is_err() && Template::parse("a}", &mut columns).is_err());
     }
 }
