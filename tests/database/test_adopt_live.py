@@ -55,6 +55,26 @@ def several_sources(database):
     return [call for _, call in calls], today
 
 
+@contextlib.contextmanager
+def asked_all_the_time(worker):
+    """Yields the list of statuses, each with its body if that is an answer; complete at the end."""
+    seen, over = [], threading.Event()
+
+    def ask():
+        while not over.is_set():
+            found = worker.get("/stats/acme/support?daterange=20260304")
+            seen.append((found.status, found.body.decode() if found.status == 200 else ""))
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_several_sources_add_up_and_stream(database, start):
     """The rows of the last day wait for a lock; the first byte does not."""
     calls, today = several_sources(database)
@@ -115,24 +135,11 @@ def test_an_answer_is_never_wrong_while_mappings_come_and_go(database, start):
     adopt(database, *other)
     allowed.add(body(worker, "acme/support", "20260304"))
     assert len(allowed) == 3
-    seen, over = set(), threading.Event()
-
-    def ask():
-        while not over.is_set():
-            found = worker.get("/stats/acme/support?daterange=20260304")
-            seen.add((found.status, found.body.decode() if found.status == 200 else ""))
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asked_all_the_time(worker) as seen:
         for _ in range(8):
             for command in (flat, other, ("off",), other, ("sync",), ("off",)):
                 adopt(database, *command)
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert {status for status, _ in seen} <= {200, 503}, seen
+    assert {status for status, _ in seen} <= {200, 503}, set(seen)
     assert {text for status, text in seen if status == 200} == allowed
 
 
@@ -144,26 +151,13 @@ def test_a_table_that_is_gone_for_a_moment_is_never_an_internal_error(database, 
     adopt(database, "on", "--preset", "flat", "--time_zone", "UTC")
     worker = start(Worker, database.url)
     right = body(worker, "acme/support", "20260304")
-    seen, over = [], threading.Event()
-
-    def ask():
-        while not over.is_set():
-            found = worker.get("/stats/acme/support?daterange=20260304")
-            seen.append((found.status, found.body.decode() if found.status == 200 else ""))
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asked_all_the_time(worker) as seen:
         for change, back in 15 * (("calls rename to gone", "gone rename to calls"),
                                   ("calls rename column agent to person", "calls rename column person to agent")):
             database.query(f"alter table public.{change}")
             failures = seen.count((503, ""))
             wait_until(lambda failures=failures: seen.count((503, "")) > failures, what="a request meets the change")
             database.query(f"alter table public.{back}")
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
     assert set(seen) == {(200, right), (503, "")}
     assert body(worker, "acme/support", "20260304") == right
 
