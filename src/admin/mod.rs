@@ -13,6 +13,7 @@ mod manual;
 mod name;
 mod output;
 mod schema;
+mod temporary;
 mod tenant;
 mod token;
 

@@ -6,6 +6,7 @@ use crate::admin::adopt::catalogue::failed;
 use crate::admin::adopt::reader::{Reader, number, text};
 use crate::admin::adopt::sql;
 use crate::admin::error::Error;
+use crate::admin::temporary;
 use postgres::Transaction;
 use postgres::types::Type;
 use serde_json::Value;
@@ -20,9 +21,7 @@ pub struct Groups(BufWriter<File>);
 
 impl Groups {
     pub fn new() -> Result<Self, Error> {
-        let folder = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
-        let file = tempfile::tempfile_in(folder.unwrap_or_else(|| "/var/tmp".into())).map_err(cannot_keep)?;
-        Ok(Self(BufWriter::new(file)))
+        Ok(Self(BufWriter::new(temporary::file().map_err(cannot_keep)?)))
     }
 
     /// Adds the rows of a statement of [`sql::day_groups`].
@@ -30,23 +29,21 @@ impl Groups {
         reader.each_row(statement, 8, &mut |row| writeln!(self.0, "{row}").map_err(cannot_keep))
     }
 
-    /// Notes them in pg_temp.callstats_groups. Returns how many there are.
-    pub fn note(self, transaction: &mut Transaction<'_>) -> Result<usize, Error> {
+    /// Notes them in pg_temp.callstats_groups.
+    pub fn note(self, transaction: &mut Transaction<'_>) -> Result<(), Error> {
         let mut file = self.0.into_inner().map_err(|error| cannot_keep(error.into_error()))?;
         file.rewind().map_err(cannot_keep)?;
         transaction.batch_execute(sql::CREATE_GROUPS).map_err(failed)?;
-        let (mut count, mut batch) = (0, Vec::new());
+        let mut batch = Vec::new();
         for line in BufReader::new(file).lines() {
             let line = line.map_err(cannot_keep)?;
             batch.push(serde_json::from_str(&line).map_err(|error| Error::new(error.to_string(), ""))?);
-            count += 1;
             if batch.len() == BATCH {
                 insert(transaction, &batch)?;
                 batch.clear();
             }
         }
-        insert(transaction, &batch)?;
-        Ok(count)
+        insert(transaction, &batch)
     }
 }
 
@@ -73,8 +70,5 @@ fn insert(transaction: &mut Transaction<'_>, rows: &[Value]) -> Result<(), Error
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn cannot_keep(error: std::io::Error) -> Error {
-    Error::new(
-        format!("cannot keep groups in a temporary file: {error}"),
-        "make room in TMPDIR, or in /var/tmp if that is not set",
-    )
+    Error::new(format!("cannot keep groups in a temporary file: {error}"), temporary::HINT)
 }

@@ -4,6 +4,7 @@
 use crate::admin::error::Error;
 use crate::admin::load::text::Text;
 use crate::admin::name::shown;
+use crate::admin::temporary;
 use encoding_rs::Encoding;
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
@@ -50,10 +51,7 @@ impl Input {
             return Ok(Self { file, start, length, path, modified: metadata.modified().ok(), is_regular: true });
         }
         let spooled = spool(&mut file).map_err(|error| {
-            Error::new(
-                format!("cannot keep {} in a temporary file: {error}", Self::name_of(path)),
-                "make room in TMPDIR, or in /var/tmp if that is not set",
-            )
+            Error::new(format!("cannot keep {} in a temporary file: {error}", Self::name_of(path)), temporary::HINT)
         })?;
         let (file, length) = spooled;
         Ok(Self { file, start: 0, length, path: None, modified: None, is_regular: false })
@@ -125,8 +123,7 @@ impl Input {
 
 /// Copies what cannot be read twice into a file without a name.
 fn spool(source: &mut File) -> io::Result<(File, u64)> {
-    let folder = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty()).unwrap_or_else(|| "/var/tmp".into());
-    let mut file = tempfile::tempfile_in(folder)?;
+    let mut file = temporary::file()?;
     let length = io::copy(source, &mut file)?;
     file.seek(SeekFrom::Start(0))?;
     Ok((file, length))
