@@ -2,7 +2,7 @@
 //! copy of a sample. Touches the database; nothing of it remains.
 
 use crate::admin::adopt::catalogue::{Found, failed};
-use crate::admin::adopt::reader::Reader;
+use crate::admin::adopt::reader::{CAN_BE_WORKER, Reader};
 use crate::admin::adopt::sql;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::error::Error;
@@ -186,8 +186,7 @@ fn try_index(transaction: &mut Transaction<'_>, found: &Found, columns: &str) ->
         "create temporary view callstats_columns as {sample};
          create temporary table callstats_sample (like callstats_columns); drop view pg_temp.callstats_columns;
          do $$ begin
-             if pg_has_role('callstats_worker', case when current_setting('server_version_num')::int >= 160000
-                                    then 'SET' else 'MEMBER' end) then
+             if {CAN_BE_WORKER} then
                  alter table pg_temp.callstats_sample owner to callstats_worker;
              end if;
          end $$;

@@ -12,9 +12,9 @@ use postgres::types::{ToSql, Type};
 use serde_json::Value;
 
 /// Whether the role may act as callstats_worker.
-const CAN_BE_WORKER: &str = "
-    select pg_has_role('callstats_worker', case when current_setting('server_version_num')::int >= 160000
-                       then 'SET' else 'MEMBER' end)";
+pub const CAN_BE_WORKER: &str = "
+    pg_has_role('callstats_worker', case when current_setting('server_version_num')::int >= 160000
+                then 'SET' else 'MEMBER' end)";
 
 /// Runs steps, and returns the rows of a statement. All in one call: whoever gains the role on the way may replace the
 /// function, but not what runs already.
@@ -55,8 +55,10 @@ impl<'a> Reader<'a> {
     /// could run is of somebody whom it trusts; the view locks the relations against being replaced meanwhile.
     pub fn new(transaction: &'a mut Transaction<'_>, mapping: &Mapping) -> Result<Self, Error> {
         let mut savepoint = transaction.savepoint("callstats_reader").map_err(failed)?;
-        let can_be_worker: bool =
-            savepoint.query_typed_one(CAN_BE_WORKER, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
+        let can_be_worker: bool = savepoint
+            .query_typed_one(&format!("select {CAN_BE_WORKER}"), &[])
+            .and_then(|row| row.try_get(0))
+            .map_err(failed)?;
         if can_be_worker {
             savepoint.batch_execute(&FUNCTION.replace("SECURITY", "security definer")).map_err(failed)?;
             savepoint.batch_execute(GIVE).map_err(failed)?;
