@@ -76,18 +76,64 @@ comment on column callstats.source.compared_since is 'Since when each of those d
 comment on column callstats.source.changes_read_at is 'Up to when changed rows were looked for';
 
 -- Daily sums of the mappings that have a horizon. `callstats adopt sync` writes them, and compares them with the rows.
+-- Without foreign keys, which cost more than all else of a row; the triggers below do what these would do.
 create table if not exists callstats.source_day (
-    organization_id int not null references callstats.organization on delete cascade,
+    organization_id int not null,
     call_date date not null,
-    folder_id int not null references callstats.folder on delete cascade,
+    folder_id int not null,
     agent_id text collate "C",
-    source_id int not null references callstats.source (id) on delete cascade,
+    source_id int not null,
     calls bigint not null,
     duration_ms bigint not null
 );
 create unique index if not exists source_day_key on callstats.source_day
     (organization_id, call_date, folder_id, agent_id, source_id) include (calls, duration_ms);
 create index if not exists source_day_by_source on callstats.source_day (source_id, call_date);
+
+-- Sums go with their folder, and so with its organization, and with their mapping. Runs as the owner of the schema,
+-- because who may delete a folder need not have a privilege on sums.
+create or replace function callstats.delete_source_days() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_relid not in ('callstats.folder'::regclass, 'callstats.source'::regclass)
+       or tg_op not in ('DELETE', 'TRUNCATE') then
+        raise exception 'callstats.delete_source_days is for what leaves callstats.folder and callstats.source, '
+                'not for % of %', tg_op, tg_relid::regclass
+            using errcode = 'insufficient_privilege', hint = format('Drop the trigger %I.', tg_name);
+    end if;
+    if tg_op = 'TRUNCATE' then
+        delete from callstats.source_day;
+    elsif tg_relid = 'callstats.folder'::regclass then
+        delete from callstats.source_day d using removed r
+        where d.organization_id = r.organization_id and d.folder_id = r.id;
+    else
+        delete from callstats.source_day d using removed r where d.source_id = r.id;
+    end if;
+    return null;
+end
+$$;
+
+do $$
+declare
+    followed regclass;
+    old_keys text;
+begin
+    foreach followed in array array['callstats.folder', 'callstats.source']::regclass[] loop
+        if not exists (select from pg_trigger where tgname = 'source_day_on_delete' and tgrelid = followed) then
+            perform callstats.retry_on_lock(format('lock table %s in share row exclusive mode', followed));
+            execute format('create trigger source_day_on_delete after delete on %s referencing old table as removed
+                for each statement execute function callstats.delete_source_days()', followed);
+            execute format('create trigger source_day_on_truncate before truncate on %s
+                for each statement execute function callstats.delete_source_days()', followed);
+        end if;
+    end loop;
+    select string_agg(format('drop constraint %I', conname), ', ') into old_keys from pg_constraint
+    where conrelid = 'callstats.source_day'::regclass and contype = 'f';
+    if old_keys is not null then
+        perform callstats.retry_on_lock('alter table callstats.source_day ' || old_keys);
+    end if;
+end
+$$;
 
 -- When each of those days was last compared with the rows of the table.
 create table if not exists callstats.source_checked (
@@ -204,7 +250,7 @@ $$;
 
 revoke all on callstats.source, callstats.zone_day, callstats.source_day, callstats.source_checked from public;
 revoke execute on function callstats.adopted_name(text), callstats.fill_zone_day(text),
-    callstats.fill_zone_days(boolean) from public;
+    callstats.fill_zone_days(boolean), callstats.delete_source_days() from public;
 grant select on callstats.zone_day, callstats.source, callstats.source_day to callstats_worker;
 grant execute on function callstats.adopted_name(text) to callstats_worker;
 do $$ begin perform callstats.give_to_owner(); end $$;

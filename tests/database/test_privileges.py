@@ -92,7 +92,8 @@ def prepare(database, user):
         select 1, 1, timestamp '2026-03-01' + n * interval '1 hour', n from generate_series(1, 500) n""")
 
 
-DEFINERS = {"roll_up", "company_token_from_column", "company_token_to_column", "company_token_is_new", "keep_call_key"}
+DEFINERS = {"roll_up", "company_token_from_column", "company_token_to_column", "company_token_is_new", "keep_call_key",
+            "delete_source_days"}
 
 
 def test_functions_have_a_fixed_search_path_and_no_other_owner(database):
@@ -126,7 +127,8 @@ def test_functions_have_a_fixed_search_path_and_no_other_owner(database):
 @pytest.mark.parametrize("attacker", ["callstats_worker", "loader", "mallory"])
 def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
     prepare(roles, "owner")
-    roles.script(DEPLOY / "rollup.sql")
+    for name in ("rollup", "adopt"):
+        roles.script(DEPLOY / f"{name}.sql")
     sums = roles.query("select sum(calls), sum(duration_ms) from callstats.call_source")
     with logged_in(roles, attacker) as cursor:
         cursor.execute("""create temp table t (organization_id int, call_date date, folder_id int, agent_id text,
@@ -162,7 +164,8 @@ def test_rollup_trigger_function_cannot_be_used_on_own_tables(attacker, roles):
 def test_trigger_functions_with_privileges_look_which_table_they_are_called_for(attacker, roles):
     """The second line of defence of each of them: also whoever was granted to execute it can do nothing with it."""
     prepare(roles, "owner")
-    roles.script(DEPLOY / "rollup.sql")
+    for name in ("rollup", "adopt"):
+        roles.script(DEPLOY / f"{name}.sql")
     definers = [name for (name,) in roles.query("""select proname from pg_proc where prosecdef
         and pronamespace = 'callstats'::regnamespace and prorettype = 'trigger'::regtype""")]
     assert set(definers) == DEFINERS  # no other function runs as its owner
@@ -188,15 +191,16 @@ def test_trigger_functions_with_privileges_look_which_table_they_are_called_for(
                         with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
                             cursor.execute(statement)
     # Nor on the tables themselves, for another event than its own.
-    roles.query(f"grant trigger, select, update on callstats.company, callstats.company_token to {attacker}")
+    roles.query("grant trigger, select, update on callstats.company, callstats.company_token, callstats.folder "
+                f"to {attacker}")
     for name in sorted(DEFINERS - {"roll_up"}):
-        table = "company" if name == "company_token_from_column" else "company_token"
+        table = {"company_token_from_column": "company", "delete_source_days": "folder"}.get(name, "company_token")
         with logged_in(roles, attacker) as cursor:
             cursor.execute(f"create trigger f before update on callstats.{table} for each statement "
                            f"execute function callstats.{name}()")
             with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
-                cursor.execute(f"update callstats.{table} set id = id" if table == "company"
-                               else "update callstats.company_token set expires_at = now()")
+                cursor.execute("update callstats.company_token set expires_at = now()" if table == "company_token"
+                               else f"update callstats.{table} set id = id")
         roles.query(f"drop trigger f on callstats.{table}")
     assert roles.query(tokens) == before
 

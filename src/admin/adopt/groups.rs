@@ -3,18 +3,21 @@
 //! Touches the database and the folder of temporary files.
 
 use crate::admin::adopt::catalogue::failed;
-use crate::admin::adopt::reader::{Reader, number, text};
+use crate::admin::adopt::reader::Reader;
 use crate::admin::adopt::sql;
 use crate::admin::error::Error;
 use crate::admin::temporary;
-use postgres::Transaction;
+use chrono::{Datelike as _, NaiveDate};
 use postgres::types::Type;
-use serde_json::Value;
+use postgres::{Row, Transaction};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
 
 /// Groups that are noted by one statement.
 const BATCH: usize = 10_000;
+
+/// Zone, company, organization, folder, agent, day since 1 January 1, calls and milliseconds.
+type Group<Text> = (Text, Text, Text, Text, Option<Text>, i32, i64, i64);
 
 /// Groups that were read: a JSON array on each line of the file.
 pub struct Groups(BufWriter<File>);
@@ -24,9 +27,13 @@ impl Groups {
         Ok(Self(BufWriter::new(temporary::file().map_err(cannot_keep)?)))
     }
 
-    /// Adds the rows of a statement of [`sql::day_groups`].
-    pub fn read(&mut self, reader: &mut Reader<'_>, statement: &str) -> Result<(), Error> {
-        reader.each_row(statement, 8, &mut |row| writeln!(self.0, "{row}").map_err(cannot_keep))
+    /// Adds the rows of a statement of [`sql::day_groups`] for a zone.
+    pub fn read(&mut self, reader: &mut Reader<'_>, statement: &str, zone: &str) -> Result<(), Error> {
+        reader.each_row(statement, sql::GROUP_COLUMNS, &mut |row| {
+            let group = group(zone, row).map_err(failed)?;
+            serde_json::to_writer(&mut self.0, &group).map_err(|error| cannot_keep(error.into()))?;
+            self.0.write_all(b"\n").map_err(cannot_keep)
+        })
     }
 
     /// Notes them in pg_temp.callstats_groups.
@@ -37,31 +44,53 @@ impl Groups {
         let mut batch = Vec::new();
         for line in BufReader::new(file).lines() {
             let line = line.map_err(cannot_keep)?;
-            batch.push(serde_json::from_str(&line).map_err(|error| Error::new(error.to_string(), ""))?);
+            batch.push(serde_json::from_str(&line).map_err(|error| cannot_keep(error.into()))?);
             if batch.len() == BATCH {
                 insert(transaction, &batch)?;
                 batch.clear();
             }
         }
-        insert(transaction, &batch)
+        insert(transaction, &batch)?;
+        transaction.batch_execute("analyze pg_temp.callstats_groups").map_err(failed)
     }
 }
 
-fn insert(transaction: &mut Transaction<'_>, rows: &[Value]) -> Result<(), Error> {
-    let texts = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
-    let numbers = |at: usize| rows.iter().map(|row| number(row, at)).collect::<Vec<i64>>();
+fn group<'a>(zone: &'a str, row: &'a Row) -> Result<Group<&'a str>, postgres::Error> {
+    let day: NaiveDate = row.try_get(4)?;
+    let agent = row.try_get::<_, Option<&str>>(3)?.filter(|agent| !agent.is_empty());
+    Ok((
+        zone,
+        row.try_get(0)?,
+        row.try_get(1)?,
+        row.try_get(2)?,
+        agent,
+        day.num_days_from_ce(),
+        row.try_get(5)?,
+        row.try_get(6)?,
+    ))
+}
+
+fn insert(transaction: &mut Transaction<'_>, groups: &[Group<String>]) -> Result<(), Error> {
+    let zones: Vec<&str> = groups.iter().map(|group| &*group.0).collect();
+    let companies: Vec<&str> = groups.iter().map(|group| &*group.1).collect();
+    let organizations: Vec<&str> = groups.iter().map(|group| &*group.2).collect();
+    let folders: Vec<&str> = groups.iter().map(|group| &*group.3).collect();
+    let agents: Vec<Option<&str>> = groups.iter().map(|group| group.4.as_deref()).collect();
+    let days: Vec<_> = groups.iter().map(|group| NaiveDate::from_num_days_from_ce_opt(group.5)).collect();
+    let calls: Vec<i64> = groups.iter().map(|group| group.6).collect();
+    let milliseconds: Vec<i64> = groups.iter().map(|group| group.7).collect();
     transaction
         .execute_typed(
             sql::NOTE_GROUPS,
             &[
-                (&texts(0), Type::TEXT_ARRAY),
-                (&texts(1), Type::TEXT_ARRAY),
-                (&texts(2), Type::TEXT_ARRAY),
-                (&texts(3), Type::TEXT_ARRAY),
-                (&texts(4), Type::TEXT_ARRAY),
-                (&texts(5), Type::TEXT_ARRAY),
-                (&numbers(6), Type::INT8_ARRAY),
-                (&numbers(7), Type::INT8_ARRAY),
+                (&zones, Type::TEXT_ARRAY),
+                (&companies, Type::TEXT_ARRAY),
+                (&organizations, Type::TEXT_ARRAY),
+                (&folders, Type::TEXT_ARRAY),
+                (&agents, Type::TEXT_ARRAY),
+                (&days, Type::DATE_ARRAY),
+                (&calls, Type::INT8_ARRAY),
+                (&milliseconds, Type::INT8_ARRAY),
             ],
         )
         .map_err(failed)?;

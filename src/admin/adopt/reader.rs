@@ -6,9 +6,9 @@ use crate::admin::adopt::catalogue::{failed, strangers};
 use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::sql;
 use crate::admin::error::Error;
-use postgres::Transaction;
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::{ToSql, Type};
+use postgres::{Row, Transaction};
 use serde_json::Value;
 
 /// Whether the role may act as callstats_worker.
@@ -19,20 +19,19 @@ pub const CAN_BE_WORKER: &str = "
 /// Runs steps, and returns the rows of a statement. All in one call: whoever gains the role on the way may replace the
 /// function, but not what runs already.
 const FUNCTION: &str = "
-    create function pg_temp.callstats_read(steps text[], statement text) returns setof text
+    create function pg_temp.callstats_read(steps text[], statement text) returns setof record
     language plpgsql SECURITY set search_path = pg_catalog, pg_temp as $$
     declare
         step text;
-        found text;
     begin
         foreach step in array steps loop
             execute step;
         end loop;
-        for found in execute statement loop
-            return next found;
-        end loop;
+        return query execute statement;
     end
     $$";
+
+const READ: &str = "pg_temp.callstats_read($1, $2)";
 
 /// A role without TEMP can own nothing among temporary objects. Rolled back with the rest.
 const GIVE: &str = "
@@ -88,25 +87,26 @@ impl<'a> Reader<'a> {
 
     /// The rows of a SELECT of so many columns, each row an array. Nothing can be written.
     pub fn rows(&mut self, statement: &str, columns: usize) -> Result<Vec<Value>, Error> {
+        let names: Vec<String> = (0..columns).map(|at| format!("c{at}")).collect();
+        let names = names.join(", ");
+        let statement = format!("select json_build_array({names})::text from ({statement}) q ({names})");
         let mut rows = Vec::new();
-        self.each_row(statement, columns, &mut |row| {
-            rows.push(parsed(row)?);
+        self.each_row(&statement, "found text", &mut |row| {
+            rows.push(parsed(row.try_get(0).map_err(failed)?)?);
             Ok(())
         })?;
         Ok(rows)
     }
 
-    /// Those rows as JSON, one after the other.
+    /// The rows of a SELECT whose columns have these names and types, one after the other. Nothing can be written.
     pub fn each_row(
         &mut self,
         statement: &str,
-        columns: usize,
-        each: &mut dyn FnMut(&str) -> Result<(), Error>,
+        columns: &str,
+        each: &mut dyn FnMut(&Row) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let names: Vec<String> = (0..columns).map(|at| format!("c{at}")).collect();
-        let names = names.join(", ");
         self.forbid_writing()?;
-        self.read(&[], &format!("select json_build_array({names}) from ({statement}) q ({names})"), each)
+        self.read(&[], statement, &format!("select * from {READ} read ({columns})"), each)
     }
 
     /// What EXPLAIN (FORMAT JSON) has. Nothing can be written.
@@ -130,8 +130,8 @@ impl<'a> Reader<'a> {
 
     fn explain(&mut self, steps: &[String], explain: &str) -> Result<Value, Error> {
         let mut plan = Value::Null;
-        self.read(steps, explain, &mut |text| {
-            plan = parsed(text)?;
+        self.read(steps, explain, &format!("select found::text from {READ} read (found json)"), &mut |row| {
+            plan = parsed(row.try_get(0).map_err(failed)?)?;
             Ok(())
         })?;
         Ok(plan)
@@ -141,17 +141,15 @@ impl<'a> Reader<'a> {
         &mut self,
         steps: &[String],
         statement: &str,
-        each: &mut dyn FnMut(&str) -> Result<(), Error>,
+        outer: &str,
+        each: &mut dyn FnMut(&Row) -> Result<(), Error>,
     ) -> Result<(), Error> {
         // Code of the site may have set another one, which outlasts the call that it ran in.
         self.savepoint.batch_execute("set local search_path = pg_catalog, pg_temp").map_err(failed)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&steps, Type::TEXT_ARRAY), (&statement, Type::TEXT)];
-        let mut rows = self
-            .savepoint
-            .query_typed_raw("select read from pg_temp.callstats_read($1, $2) read", parameters)
-            .map_err(failed)?;
+        let mut rows = self.savepoint.query_typed_raw(outer, parameters).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            each(row.try_get(0).map_err(failed)?)?;
+            each(&row)?;
         }
         Ok(())
     }

@@ -112,22 +112,25 @@ fn span(source: &Resolved) -> Option<String> {
     source.mapping.get("call").map(|_| format!("interval {}", literal(source.mapping.get("span").unwrap_or("4 hours"))))
 }
 
-/// Calls by their names and by their date in a zone, from one day up to another, in the columns of
-/// [`CREATE_GROUPS`]. One pass over the rows; what is left is small.
+/// Calls by their names and by their date in a zone, from one day up to another, in the columns of [`GROUP_COLUMNS`].
+/// One pass over the rows; what is left is small.
 pub fn day_groups(source: &Resolved, zone: &str, first: &str, last: &str) -> String {
     let calls = calls(source, source.mapping.expression("relation"), &near(source, first, last));
     let zone = literal(zone);
     let date = source.start.date("t.start", &zone);
     format!(
-        "select {zone}::text, callstats.adopted_name(g.company), callstats.adopted_name(g.organization), \
-         callstats.adopted_name(g.folder), g.agent, g.call_date, g.calls, g.duration_ms \
+        "select callstats.adopted_name(g.company)::text, callstats.adopted_name(g.organization)::text, \
+         callstats.adopted_name(g.folder)::text, g.agent::text, g.call_date, g.calls, g.duration_ms \
          from (select t.company, t.organization, t.folder, t.agent, {date} as call_date, \
          count(*) as calls, sum(t.ms)::bigint as duration_ms \
          from ({calls}) t where {date} between {first} and {last} group by 1, 2, 3, 4, 5) g"
     )
 }
 
-/// The table for those groups.
+pub const GROUP_COLUMNS: &str =
+    "company text, organization text, folder text, agent text, call_date date, calls bigint, duration_ms bigint";
+
+/// The table for those groups, each with the zone of its date.
 pub const CREATE_GROUPS: &str = "
     drop table if exists pg_temp.callstats_groups;
     create temporary table callstats_groups (time_zone text, company text collate \"C\",
@@ -137,11 +140,11 @@ pub const CREATE_GROUPS: &str = "
 /// Notes them, as eight arrays.
 pub const NOTE_GROUPS: &str = "
     insert into pg_temp.callstats_groups
-    select time_zone, company, organization, folder, nullif(agent, ''), call_date::date, calls, duration_ms
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+    select time_zone, company, organization, folder, agent, call_date, calls, duration_ms
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::date[], $7::bigint[], $8::bigint[])
     as g (time_zone, company, organization, folder, agent, call_date, calls, duration_ms)";
 
-/// Those groups in the columns of callstats.source_day. The names must exist.
+/// Those groups in the columns of callstats.source_day, in the order of its index. The names must exist.
 pub fn day_sums(source: &Resolved) -> String {
     let zone = if source.start.depends_on_zone() { "and o.time_zone = t.time_zone" } else { "" };
     format!(
@@ -152,7 +155,7 @@ pub fn day_sums(source: &Resolved) -> String {
          join callstats.company c on c.short_name = t.company \
          join callstats.organization o on o.company_id = c.id and o.short_name = t.organization {zone} \
          join callstats.folder f on f.organization_id = o.id and f.name = t.folder \
-         group by 1, 2, 3, 4, 5",
+         group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4",
         literal(source.mapping.name())
     )
 }
@@ -344,6 +347,12 @@ pub const NOTE_NAMES: &str =
 /// Notes those of the groups.
 pub const NOTE_NAMES_OF_GROUPS: &str = "insert into pg_temp.callstats_names \
      select distinct company, organization, folder from pg_temp.callstats_groups";
+
+/// Locks the folders of those names against being deleted.
+pub const LOCK_NOTED_FOLDERS: &str = "select from callstats.folder where id in (
+     select f.id from pg_temp.callstats_names n join callstats.company c on c.short_name = n.company
+     join callstats.organization o on o.company_id = c.id and o.short_name = n.organization
+     join callstats.folder f on f.organization_id = o.id and f.name = n.folder) for key share";
 
 /// Whether one of them is of an organization that does not exist.
 pub const HAS_NEW_ORGANIZATION: &str = "select exists (select from pg_temp.callstats_names n where not exists (

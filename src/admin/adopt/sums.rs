@@ -24,6 +24,8 @@ const RUNS_A_DAY: u64 = 1440;
 /// Transactions of the site that were running at the last look commit within this time, or are found in turns.
 const SLACK: &str = "10 minutes";
 
+const DAY_COLUMNS: &str = "organization_id, call_date, folder_id, agent_id, source_id, calls, duration_ms";
+
 /// What one run did to the sums of a mapping.
 #[derive(Default)]
 struct Done {
@@ -173,38 +175,27 @@ fn write(
     reader.prepare("set local enable_sort = off")?;
     let mut groups = Groups::new()?;
     for zone in zones {
-        groups.read(&mut reader, &sql::day_groups(source, &zone, &first_sql, &last_sql))?;
+        groups.read(&mut reader, &sql::day_groups(source, &zone, &first_sql, &last_sql), &zone)?;
     }
     reader.finish()?;
     groups.note(transaction)?;
     create_names_of_groups(transaction, &source.mapping)?;
-    let statement = format!(
-        "drop table if exists pg_temp.callstats_sums;
-         create temporary table callstats_sums on commit drop as {};
-         analyze pg_temp.callstats_sums",
-        sql::day_sums(source)
-    );
-    transaction.batch_execute(&statement).map_err(failed)?;
     let parameters: [(&(dyn ToSql + Sync), Type); 3] = [(&name, Type::TEXT), (&from, Type::DATE), (&last, Type::DATE)];
-    for statement in [
-        "delete from callstats.source_day d
-         where d.source_id = (select id from callstats.source where name = $1) and d.call_date between $2 and $3
-           and not exists (
-               select from pg_temp.callstats_sums s
-               where s.organization_id = d.organization_id and s.call_date = d.call_date
-                 and s.folder_id = d.folder_id and s.agent_id is not distinct from d.agent_id
-                 and s.calls = d.calls and s.duration_ms = d.duration_ms)",
-        "insert into callstats.source_day
-             (organization_id, call_date, folder_id, agent_id, source_id, calls, duration_ms)
-         select organization_id, call_date, folder_id, agent_id, source_id, calls, duration_ms
-         from pg_temp.callstats_sums s
-         where not exists (
-             select from callstats.source_day d
-             where d.source_id = (select id from callstats.source where name = $1) and d.call_date between $2 and $3
-               and s.organization_id = d.organization_id and s.call_date = d.call_date
-               and s.folder_id = d.folder_id and s.agent_id is not distinct from d.agent_id)",
-    ] {
-        *corrected += transaction.execute_typed(statement, &parameters).map_err(failed)?;
+    // A folder that somebody deletes at the same time takes its sums along, or waits for them.
+    transaction.execute_typed(sql::LOCK_NOTED_FOLDERS, &[]).map_err(failed)?;
+    let has_sums: bool = transaction
+        .query_typed_one(
+            "select exists (select from callstats.source_day d
+             where d.source_id = (select id from callstats.source where name = $1) and d.call_date between $2 and $3)",
+            &parameters,
+        )
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
+    if has_sums {
+        *corrected += replace_sums(transaction, source, &parameters)?;
+    } else {
+        let statement = format!("insert into callstats.source_day ({DAY_COLUMNS}) {}", sql::day_sums(source));
+        *corrected += transaction.execute_typed(&statement, &[]).map_err(failed)?;
     }
     transaction
         .execute_typed(
@@ -222,6 +213,49 @@ fn write(
         )
         .map_err(failed)?;
     Ok(u64::try_from((until - from).num_days()).unwrap_or_default())
+}
+
+/// Makes the sums of $1 from the day $2 to $3 what the groups are. Returns how many were others.
+fn replace_sums(
+    transaction: &mut Transaction<'_>,
+    source: &Resolved,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<u64, Error> {
+    let sums = sql::day_sums(source);
+    transaction
+        .batch_execute(&format!(
+            "drop table if exists pg_temp.callstats_sums;
+             create temporary table callstats_sums on commit drop as {sums};
+             analyze pg_temp.callstats_sums"
+        ))
+        .map_err(failed)?;
+    let deleted = transaction
+        .execute_typed(
+            "delete from callstats.source_day d
+             where d.source_id = (select id from callstats.source where name = $1) and d.call_date between $2 and $3
+               and not exists (
+                   select from pg_temp.callstats_sums s
+                   where s.organization_id = d.organization_id and s.call_date = d.call_date
+                     and s.folder_id = d.folder_id and s.agent_id is not distinct from d.agent_id
+                     and s.calls = d.calls and s.duration_ms = d.duration_ms)",
+            parameters,
+        )
+        .map_err(failed)?;
+    let inserted = transaction
+        .execute_typed(
+            &format!(
+                "insert into callstats.source_day ({DAY_COLUMNS}) select {DAY_COLUMNS} from pg_temp.callstats_sums s
+                 where not exists (
+                     select from callstats.source_day d
+                     where d.source_id = (select id from callstats.source where name = $1)
+                       and d.call_date between $2 and $3
+                       and s.organization_id = d.organization_id and s.call_date = d.call_date
+                       and s.folder_id = d.folder_id and s.agent_id is not distinct from d.agent_id)"
+            ),
+            parameters,
+        )
+        .map_err(failed)?;
+    Ok(deleted + inserted)
 }
 
 /// The zones in which the days of calls can be asked for, those of organizations that do not exist yet included.
