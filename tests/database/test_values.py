@@ -10,6 +10,7 @@ import pytest
 from ..support import torture
 from ..support.processes import PROJECT
 from ..support.worker import ROOT_TOKEN, Worker
+from .test_adopt import FLAT, adopt
 
 SQL = PROJECT / "src" / "admin" / "sql"
 
@@ -120,13 +121,18 @@ VIEW = """drop view callstats.call_source;
 GOOD = "(1, 'good', 2, '3000')"
 
 
+@pytest.mark.parametrize("is_beside_a_mapping", [False, True], ids=["alone", "beside an adopted table"])
 @pytest.mark.parametrize("duration, bad", [
     ("double precision", ["NaN", "Infinity", "-Infinity", "1e19", "-1e300", "9223372036854775808"]),
     ("real", ["NaN", "Infinity", "1e30"]),
     ("numeric", ["NaN", "1e19", "-1e40", "9223372036854775808"]),
     ("bigint", []), ("int", []),
 ])
-def test_rows_that_cannot_be_counted_are_left_out_and_named(duration, bad, one_organization, start):
+def test_rows_that_cannot_be_counted_are_left_out_and_named(duration, bad, is_beside_a_mapping, one_organization,
+                                                            start):
+    if is_beside_a_mapping:
+        one_organization.query(FLAT.format("timestamptz", "int"))
+        adopt(one_organization, "on", "--preset", "flat", "--time-zone", "UTC")
     worker = start(Worker, one_organization.url)
     rows = [GOOD, "(null, 'no folder', 1, '1')", "(1, 'no calls', null, '1')", "(1, 'no duration', 1, null)",
             *(f"(1, 'bad', 1, '{value}')" for value in bad)]

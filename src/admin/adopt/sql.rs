@@ -2,6 +2,7 @@
 //! the planner inlines callstats.calls_between() into the worker's statement, and no table of the site is pinned by it.
 
 use crate::admin::adopt::types::{Duration, Resolved, literal};
+use crate::database::ORGANIZATION_DAYS;
 
 const COMPANY: &str = "(select c.short_name from callstats.organization o \
                        join callstats.company c on c.id = o.company_id where o.id = $1)";
@@ -282,16 +283,8 @@ fn scan(source: &Resolved, relation: &str) -> String {
 /// With each mapping comes whether an index of its start serves. The rows of odd names need a branch of their own,
 /// which costs all others time.
 pub fn calls_between(sources: &[(Resolved, bool)], has_odd_names: bool) -> String {
-    let mut body = String::from(
-        "select $1, s.call_date, s.folder_id::int, s.agent_id collate \"C\", sum(s.calls)::bigint, \
-         sum(s.duration_ms)::bigint\nfrom callstats.call_source s\n\
-         where s.organization_id = $1 and s.call_date between $2 and $3 and s.folder_id is not null\n\
-         and s.calls between -9223372036854775807 and 9223372036854775807\n\
-         and s.duration_ms between -9223372036854775807 and 9223372036854775807\n\
-         group by 2, 3, 4\n\
-         having sum(s.calls) between -9223372036854775807 and 9223372036854775807\n\
-         and sum(s.duration_ms) between -9223372036854775807 and 9223372036854775807",
-    );
+    // What counts of call_source is the same with and without mappings.
+    let mut body = format!("select $1, s.* from (\n{ORGANIZATION_DAYS}\n) s");
     if sources.iter().any(|(source, _)| source.mapping.get("horizon").is_some()) {
         body.push_str(
             "\nunion all\nselect $1, d.call_date, d.folder_id, d.agent_id, d.calls, d.duration_ms\n\
