@@ -13,7 +13,7 @@ pub struct Seconds {
 }
 
 /// Up to here a double is nearer to the decimal number than to any other of three digits, so it is written as those.
-const EXACT_AS_DOUBLE_MS: u128 = 1_000_000_000_000_000;
+const EXACT_AS_DOUBLE_MS: u64 = 1_000_000_000_000_000;
 
 impl Seconds {
     pub fn from_milliseconds(milliseconds: i128) -> Self {
@@ -23,7 +23,13 @@ impl Seconds {
     /// The average, rounded half up to the millisecond, in integers. The number of calls is not 0.
     pub fn average(Sum { calls, duration_ms }: Sum) -> Self {
         let (duration_ms, calls) = if calls < 0 { (-duration_ms, -calls) } else { (duration_ms, calls) };
-        Self { milliseconds: (2 * duration_ms + calls).div_euclid(2 * calls) }
+        let (dividend, divisor) = (2 * duration_ms + calls, 2 * calls);
+        // Dividing 128 bits takes several times as long as 64, which nearly always suffice.
+        let milliseconds = match (i64::try_from(dividend), i64::try_from(divisor)) {
+            (Ok(dividend), Ok(divisor)) => dividend.div_euclid(divisor).into(),
+            _ => dividend.div_euclid(divisor),
+        };
+        Self { milliseconds }
     }
 }
 
@@ -44,12 +50,12 @@ impl fmt::Display for Seconds {
 /// A JSON number.
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.milliseconds % 1000 == 0 {
-            serializer.serialize_i128(self.milliseconds / 1000)
-        } else if self.milliseconds.unsigned_abs() <= EXACT_AS_DOUBLE_MS {
-            serializer.serialize_f64(self.milliseconds as f64 / 1000.0)
-        } else {
-            RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+        match i64::try_from(self.milliseconds) {
+            Ok(milliseconds) if milliseconds % 1000 == 0 => serializer.serialize_i64(milliseconds / 1000),
+            Ok(milliseconds) if milliseconds.unsigned_abs() <= EXACT_AS_DOUBLE_MS => {
+                serializer.serialize_f64(milliseconds as f64 / 1000.0)
+            }
+            _ => RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer),
         }
     }
 }
