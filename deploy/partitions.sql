@@ -221,7 +221,7 @@ begin
           and (tgoldtable is not null or tgnewtable is not null)
     ) things where thing is not null;
     if problem is not null then
-        raise exception 'partitions.sql stops: of callstats.call it cannot carry over: %', problem
+        raise exception 'partitions.sql cannot carry over % of callstats.call', problem
             using hint = 'Drop it, run this file, and create it again on the partitioned table.';
     end if;
 end

@@ -287,18 +287,18 @@ begin
     if found_kind = 'missing' then
         return;
     elsif found_kind = 'other' then
-        raise exception '% stops: callstats.call_source is a view of your own, and would be replaced', script
+        raise exception '% would replace callstats.call_source, which is a view of your own', script
             using hint = 'Calls that it reads from elsewhere would be in no answer. If that is what you want, save its '
                 'definition and drop it first: drop view callstats.call_source';
     elsif found_kind <> all (replaceable) then
-        raise exception '% stops: callstats.call_source is what % needs, and would be replaced', script,
+        raise exception '% would replace callstats.call_source, which % needs', script,
                 case found_kind when 'rollup' then 'rollup.sql' when 'shards' then 'shards.sql' else 'schema.sql' end
             using hint = case found_kind when 'rollup' then 'Run rollup-remove.sql first.'
                 else 'If that is what you want: drop view callstats.call_source' end;
     end if;
     dependents := callstats.dependents_of(to_regclass('callstats.call_source'));
     if found_kind <> replaceable[1] and dependents is not null then
-        raise exception '% stops: callstats.call_source is used by %', script, dependents
+        raise exception '% would replace callstats.call_source, on which % depends', script, dependents
             using hint = 'Drop it, run the script, and create it again.';
     end if;
 end

@@ -1,4 +1,5 @@
-//! The environment as a configuration, or all of its errors at once. Pure: variables come in through a function.
+//! The environment as a configuration, or all of its errors at once. Variables come in through a function. Touches the
+//! service file of libpq and the names of users, through [`DatabaseUrl`].
 //!
 //! [`VARIABLES`] is the one list of variables: `--help` prints it, and a test compares the manual page, the env file
 //! and the documentation with it.

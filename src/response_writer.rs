@@ -1,5 +1,5 @@
-//! A response on its way to the client, slower or faster than the database. Pure but for its ports: the client, and the
-//! scratch storage that takes what the client has not taken yet.
+//! A response on its way to the client, slower or faster than the database. Touches its ports, which are the client and
+//! the scratch storage that takes what the client has not taken yet, and the log.
 
 use crate::client::Client;
 use crate::scratch::{Scratch, ScratchSpace};
@@ -93,7 +93,10 @@ impl<'a> ResponseWriter<'a> {
             Ok(()) => Ok(()),
             // No space is left: now the client is waited for, with the session held meanwhile.
             Err(error) => {
-                log::warn!("cannot store a response for a slow client: {error}; waiting for it");
+                log::warn!(
+                    "cannot store a response for a slow client: {error}; it keeps its database connection until the \
+                     client has read it. Hint: make room in CALLSTATS_SPOOL_DIR, or raise CALLSTATS_SPOOL_MAX_BYTES"
+                );
                 self.send_stored()?;
                 self.client.write_all(bytes).inspect_err(|_| self.client_failed = true)
             }

@@ -75,7 +75,7 @@ pub struct ScopeRow {
     /// The folder of the path, if the path has one.
     pub folder_id: Option<i32>,
     /// If the path has no folder: id and name of the folders of the organization, in byte order of the names, up to
-    /// [`FOLDERS_IN_ROW`] of them.
+    /// one more than [`FOLDERS_IN_ROW`].
     pub folders: Vec<(i32, String)>,
 }
 

@@ -106,19 +106,19 @@ function refused(error) {
                     .filter(Boolean)
                     .join(" "),
             },
-            "A new token is needed",
+            "Token invalid or expired",
         );
         byId("token").focus();
         byId("token").select();
         return;
     }
     const titles = {
-        400: "The question is not understood",
-        403: "Not with this token",
+        400: "Invalid request",
+        403: "Access denied",
         404: "Not found",
         429: "Too many requests",
-        500: "An internal error",
-        503: "Unavailable for the moment",
+        500: "Internal error",
+        503: "Temporarily unavailable",
     };
     showError(error, titles[error.status] ?? "No figures");
     byId("error").focus();

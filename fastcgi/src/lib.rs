@@ -41,7 +41,7 @@ use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
-/// Serves requests from the listening socket that a web server or process manager gave as descriptor 0
+/// Serves requests from the listening socket that a web server or process manager gave as standard input
 /// (section 2.2), with the default [`Options`] and `FCGI_WEB_SERVER_ADDRS`.
 ///
 /// Returns, with a line in the log, only if that is no listening socket or the variable is invalid.

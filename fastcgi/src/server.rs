@@ -188,7 +188,7 @@ impl Server {
         if shared.connections().sockets.len() >= options.max_connections.max(1) {
             shared.notices.log(Incident::ConnectionLimit, log::Level::Warn, || {
                 let count = options.max_connections;
-                format!("there are {count} connections, as many as allowed: others wait until one of them ends")
+                format!("connection limit reached ({count}); new connections wait in the listen queue")
             });
             return Err(NotAccepted::Pause);
         }

@@ -1,4 +1,4 @@
-//! What a signal says when it ends a command that writes. Touches signals, `/proc` and standard error.
+//! What a signal reports when it ends a command that writes. Touches signals, `/proc` and standard error.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -15,7 +15,7 @@ pub enum Step {
     Committing,
 }
 
-/// What is said of each.
+/// The report for each step.
 #[derive(Debug, Clone, Copy)]
 pub struct Texts {
     pub working: &'static str,
@@ -26,9 +26,8 @@ pub struct Texts {
 pub struct Progress(Arc<AtomicU8>);
 
 impl Progress {
-    /// From now on a signal says what became of the work, and then ends the process as it does by itself. The server
-    /// takes back what was not committed. A signal that whoever started the process has it ignore, as nohup does, stays
-    /// ignored.
+    /// From now on a signal reports what became of the work, and then ends the process as it does by itself. The server
+    /// rolls back what was not committed. A signal that was ignored at the start, as with nohup, stays ignored.
     pub fn watch(texts: Texts) -> Self {
         let progress = Self(Arc::new(AtomicU8::new(Step::Nothing as u8)));
         // Without it, the process ends all the same.

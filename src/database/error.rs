@@ -90,12 +90,22 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
     match &code.code()[..2] {
         // Syntax error or access rule violation: the text of our statements is fixed, so an adopted table has changed.
         "42" => (NotReady, "an adopted table no longer fits its mapping", "run `callstats adopt status`"),
-        // Connection exception, operator intervention (shutdown, start), recovery conflict.
-        "08" | "57" | "40" => (ConnectionLost, "lost the database connection", SEE_SERVER_LOG),
-        // Resources.
-        "53" => (Unavailable, "the database refused the connection", "check its settings and DATABASE_URL"),
+        // Connection exception, operator intervention (shutdown, start).
+        "08" | "57" => (ConnectionLost, "lost the database connection", SEE_SERVER_LOG),
+        // Recovery conflict, and others that another try may do away with.
+        "40" => (ConnectionLost, "the database aborted the statement", SEE_SERVER_LOG),
+        "53" if *code == SqlState::TOO_MANY_CONNECTIONS => (
+            Unavailable,
+            "the database refused the connection",
+            "raise max_connections, or the connection limit of the role",
+        ),
+        "53" => (Unavailable, "the database is out of resources", SEE_SERVER_LOG),
         // User, password, database.
-        "28" | "3D" => (Refused, "the database refused the connection", "check its settings and DATABASE_URL"),
+        "28" | "3D" => (
+            Refused,
+            "the database refused the connection",
+            "check user, password and database in DATABASE_URL or CALLSTATS_DATABASE_PASSWORD_FILE, and pg_hba.conf",
+        ),
         _ => (Internal, "the database reported an error", SEE_SERVER_LOG),
     }
 }

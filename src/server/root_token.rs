@@ -51,7 +51,11 @@ impl RootTokenFile {
             Err(error) if error.is_transient => (),
             Err(error) => {
                 if cached.problem.as_ref() != Some(&error.message) {
-                    log::warn!("{}; the root token is refused until then. Hint: {}", error.message, error.hint);
+                    log::warn!(
+                        "{}; until the file is readable, the root token is refused. Hint: {}",
+                        error.message,
+                        error.hint
+                    );
                 }
                 cached.problem = Some(error.message);
                 cached.token = None;

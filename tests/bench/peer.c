@@ -2,7 +2,8 @@
  * worker does for such a request (two prepared statements, JSON, a line of log) and nothing for its safety: a peer to
  * measure against, compiled by tests/bench/run.
  *
- * Environment: DATABASE_URL, SCOPE and DAYS (the statements of src/sql). Listens on descriptor 0.
+ * Environment: DATABASE_URL, SCOPE and DAYS (the statements of src/database/sql). Listens on standard
+ * input.
  */
 #include <fcgiapp.h>
 #include <libpq-fe.h>

@@ -132,5 +132,5 @@ def test_check_names_the_variable_that_a_misspelled_one_may_be(checked):
     code, out = checked.run("--json", CALLSTATS_DB_CONECTIONS="3")
     [found] = [check for check in json.loads(out)["checks"] if check["name"] == "environment"]
     assert code == 0
-    assert found == {"name": "environment", "ok": True, "fix": "CALLSTATS_DB_CONNECTIONS?",
+    assert found == {"name": "environment", "ok": True, "fix": "did you mean CALLSTATS_DB_CONNECTIONS?",
                      "message": "CALLSTATS_DB_CONECTIONS is not a variable of callstats"}

@@ -69,6 +69,9 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     completions = {"usr/share/bash-completion/completions/callstats", "usr/share/zsh/vendor-completions/_callstats",
                    "usr/share/fish/vendor_completions.d/callstats.fish"}
     assert pages | completions <= come
+    linked = set(re.findall(r"\]\(([\w./-]+)[)#]", (PROJECT / "README.md").read_text()))
+    assert {"docs/api.md", "CHANGELOG.md"} <= linked
+    assert {f"usr/share/doc/callstats/{target}" for target in linked} <= come
     page = root / "usr/share/callstats/page"
     for source in (PROJECT / "deploy" / "page").iterdir():
         assert inside(root, "cat", f"/usr/share/callstats/page/{source.name}") == source.read_text(), source.name

@@ -18,13 +18,13 @@ WEEK = {**ACME, "range": "20260302-20260308"}
 @pytest.mark.parametrize(
     ("status", "title"),
     [
-        (400, "The question is not understood"),
-        (403, "Not with this token"),
+        (400, "Invalid request"),
+        (403, "Access denied"),
         (404, "Not found"),
         (405, "No figures"),
         (429, "Too many requests"),
-        (500, "An internal error"),
-        (503, "Unavailable for the moment"),
+        (500, "Internal error"),
+        (503, "Temporarily unavailable"),
     ],
 )
 def test_errors_of_the_api_are_shown_with_their_hint(page, stub, status, title):
@@ -60,7 +60,7 @@ def test_unreachable_server_is_described(page, stub):
 
 def test_stub_refuses_as_the_service_does(page, stub):
     for token, state, status in (
-        (OTHER_TOKEN, WEEK, "Not with this token"),
+        (OTHER_TOKEN, WEEK, "Access denied"),
         (TOKEN, {**WEEK, "organization": "Support"}, "Not found"),
     ):
         page.open(token, **state)
@@ -79,7 +79,7 @@ def test_token_that_no_header_can_carry_is_described(page, stub, token):
     for name, value in (("company", "acme"), ("organization", "support"), ("token", token)):
         page.enter(name, value)
     page.press("#show")
-    assert page.refused()[:2] == ("A new token is needed", "The token has characters that no token has.")
+    assert page.refused()[:2] == ("Token invalid or expired", "The token has characters that no token has.")
     assert not stub.asked
 
 
@@ -97,7 +97,7 @@ def test_token_revoked_meanwhile_is_asked_for_again(page, stub, calls):
     del stub.tokens[TOKEN]
     page.press("#show")
     title, text, hint = page.refused()
-    assert title == "A new token is needed" and text == "The token is missing or invalid."
+    assert title == "Token invalid or expired" and text == "The token is missing or invalid."
     assert hint == "Send a valid token. Enter a token that is valid, then press Show: all else stays as it is."
     assert page.focused() == "token" and page.find("#token").get_attribute("aria-invalid") == "true"
     assert page.run("return sessionStorage.length") == 0

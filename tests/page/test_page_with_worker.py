@@ -162,7 +162,7 @@ def test_token_revoked_meanwhile_is_asked_for_again(browser, database, start):
     worker.root_token_file.write_text("another-root-token\n")
     wait_until(lambda: worker.get("/stats/acme/support").status == 401, what="the token ended")
     page.press("#show")
-    assert page.refused()[0] == "A new token is needed"
+    assert page.refused()[0] == "Token invalid or expired"
     page.keys("another-root-token", Keys.ENTER)
     page.figures()
     assert page.query["range"] == ["20260302-20260308"]

@@ -52,7 +52,7 @@ def test_open_connections_and_pauses_are_counted(replay_database, start):
         with fastcgi.Connection(worker.socket) as second:
             assert second.ask("GET", DAY, keep=True).body == BILLING
             with fastcgi.Connection(worker.socket):
-                wait_until(lambda: "as many as allowed" in worker.text())
+                wait_until(lambda: "connection limit reached" in worker.text())
     wait_until(lambda: count(worker, "callstats_connections") == 1)
     assert count(worker, pauses) > before
 

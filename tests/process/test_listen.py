@@ -10,10 +10,7 @@ import pytest
 
 from ..support import fastcgi
 from ..support.processes import CALLSTATS, Folder, Process, as_user, free_port, wait_until
-from ..support.worker import ROOT_TOKEN
-
-BILLING = b'[{"date":"20260303","folder":"Billing","calls":1,"avg_duration_seconds":1}]'
-DAY = f"/stats/acme/support/Billing?token={ROOT_TOKEN}&daterange=20260303"
+from ..support.sample import BILLING, DAY
 
 
 @pytest.fixture

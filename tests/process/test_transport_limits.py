@@ -33,11 +33,11 @@ def test_connections_beyond_the_limit_wait(replay_database, start):
         first, *_ = [stack.enter_context(fastcgi.Connection(worker.socket)) for _ in range(4)]
         waiting = stack.enter_context(fastcgi.Connection(worker.socket))
         waiting.send(REQUEST)
-        wait_until(lambda: lines(worker, "4 connections, as many as allowed"))
+        wait_until(lambda: lines(worker, "connection limit reached (4)"))
         assert first.ask("GET", DAY, keep=True).body == BILLING, "who is connected is served"
         first.close()
         assert waiting.receive().body == BILLING
-    assert len(lines(worker, "as many as allowed")) <= 1 + time.monotonic() - began
+    assert len(lines(worker, "connection limit reached")) <= 1 + time.monotonic() - began
     with fastcgi.Connection(worker.socket) as connection:
         connection.send(fastcgi.record(fastcgi.GET_VALUES, fastcgi.pairs({"FCGI_MAX_CONNS": ""}), request_id=0))
         assert connection.read_record()[2] == fastcgi.pairs({"FCGI_MAX_CONNS": "4"})
@@ -46,7 +46,7 @@ def test_connections_beyond_the_limit_wait(replay_database, start):
 def test_sigterm_works_at_the_limit_of_connections(replay_database, start):
     worker = start(Worker, replay_database.url, CALLSTATS_MAX_CONNECTIONS="1")
     with fastcgi.Connection(worker.socket), fastcgi.Connection(worker.socket):
-        wait_until(lambda: lines(worker, "as many as allowed"))
+        wait_until(lambda: lines(worker, "connection limit reached"))
         worker.process.kill()
         assert worker.process.wait(3) == 0
 

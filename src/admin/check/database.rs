@@ -15,6 +15,7 @@ const PRIVILEGES: &str = include_str!("../sql/privileges.sql");
 const REMAINING_PRIVILEGES: &str = include_str!("../sql/remaining_privileges.sql");
 const ROLE_SETTINGS: &str = include_str!("../sql/role_settings.sql");
 const TIME_ZONES: &str = include_str!("../sql/time_zones.sql");
+const ADOPTED_TABLES: &str = include_str!("../sql/adopted_tables.sql");
 const LEFT_OUT_ROWS: &str = include_str!("../sql/left_out_rows.sql");
 
 type Check = fn(&mut Client) -> Result<Verdict, postgres::Error>;
@@ -234,20 +235,7 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
             "callstats adopt status names the mapping; correct it with callstats adopt on",
         ));
     }
-    let row = client.query_typed_one(
-        "select coalesce(string_agg(distinct name, ', '), 'none'),
-                coalesce(max(extract(epoch from now() - synced_at))::bigint, 0),
-                (select string_agg(count || ' rows: ' || reason, '; ')
-                 from (select reason, sum(value::bigint) as count from callstats.source,
-                       jsonb_each_text(coalesce(left_out, '{}')) as counts (reason, value)
-                       where value <> '0' group by reason order by reason) left_out),
-                (select min(summed_from) || ' to ' || max(summed_until - 1) from callstats.source),
-                (max(extract(epoch from now() - compared_since)) / 3600)::bigint,
-                (select array_agg(line) from callstats.source s,
-                        jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'advice', '[]')) line)
-         from callstats.source",
-        &[],
-    )?;
+    let row = client.query_typed_one(ADOPTED_TABLES, &[])?;
     let (names, age, left_out): (String, i64, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let left_out = left_out.map(|text| format!("; left out in the last days: {text}")).unwrap_or_default();
     let (summed, unchecked_hours): (Option<String>, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
@@ -255,7 +243,6 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let summed = summed
         .map(|days| format!("; {days} from daily sums, the oldest of them compared {unchecked_hours} hours ago"))
         .unwrap_or_default();
-    // The column is new: an older adopt.sql has none.
     let advice: Vec<String> = row.try_get::<_, Option<Vec<String>>>(5)?.unwrap_or_default();
     let reads_all = advice.iter().any(|advice| advice.ends_with(READS_DAYS));
     Ok(if unchecked_hours > 72 {

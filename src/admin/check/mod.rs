@@ -48,7 +48,8 @@ fn unknown_variables(environment: &BTreeMap<OsString, OsString>) -> Vec<CheckRes
         .filter(|name| *name != "CALLSTATS_PROBE")
         .map(|name| {
             let nearest = config::nearest_variable(name);
-            let verdict = Verdict::warn(format!("{name} is not a variable of callstats"), format!("{nearest}?"));
+            let verdict =
+                Verdict::warn(format!("{name} is not a variable of callstats"), format!("did you mean {nearest}?"));
             CheckResult { name: "environment", verdict }
         })
         .collect()

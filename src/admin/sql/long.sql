@@ -1,4 +1,4 @@
--- What may take long must not go on when nobody waits for it.
+-- What may take long must end when nobody waits for it any more.
 set local statement_timeout = 0;
 set local idle_in_transaction_session_timeout = 0;
 select set_config('client_connection_check_interval', '2s', true)
