@@ -263,18 +263,28 @@ impl<F: Fn(&str) -> Option<OsString>> Env<'_, F> {
 
     fn log_filter(&mut self) {
         let filter = self.text("RUST_LOG");
-        match env_filter::Builder::new().try_parse(&filter).map(env_filter::Builder::build) {
-            Err(error) => self.errors.push(format!("RUST_LOG is invalid: {error}")),
-            // A word that is no level is taken for the name of a module, and all others fall silent.
-            Ok(filter) if !shows_errors(&filter) => {
-                self.errors.push("RUST_LOG would hide errors. Hint: use error, warn, info, debug or trace".into())
-            }
-            Ok(_) => (),
-        }
+        self.errors.extend(check_log_filter(&filter).err());
     }
 }
 
-/// Whether errors of all parts of callstats are logged.
+/// Whether a value of `RUST_LOG` can be used: it hides no error.
+pub fn check_log_filter(filter: &str) -> Result<(), String> {
+    let parsed = env_filter::Builder::new().try_parse(filter).map(env_filter::Builder::build);
+    let parsed = parsed.map_err(|error| format!("RUST_LOG is invalid: {error}"))?;
+    let (directives, pattern) = filter.split_once('/').unwrap_or((filter, ""));
+    let is_off = |directive: &str| {
+        let (target, level) = directive.split_once('=').unwrap_or(("", directive));
+        let is_ours = ["", "callstats", "fastcgi"].contains(&target.trim().split("::").next().unwrap_or_default());
+        is_ours && level.trim().eq_ignore_ascii_case("off")
+    };
+    // A word that is no level is taken for the name of a module, and all others fall silent.
+    if !pattern.is_empty() || directives.split(',').any(is_off) || !shows_errors(&parsed) {
+        return Err("RUST_LOG would hide errors. Hint: use error, warn, info, debug or trace".into());
+    }
+    Ok(())
+}
+
+/// Whether errors of callstats are logged.
 fn shows_errors(filter: &env_filter::Filter) -> bool {
     ["callstats", "callstats::database::pool"]
         .iter()
@@ -347,6 +357,10 @@ mod tests {
             ("off", false),
             ("postgres=debug", false),
             ("info,callstats=off", false),
+            ("info,callstats::server::worker=OFF", false),
+            ("info, fastcgi = off", false),
+            ("info,postgres=off", true),
+            ("info/pattern", false),
         ] {
             let read = config(&[("DATABASE_URL", "host=x user=y"), ("RUST_LOG", filter)]);
             assert_eq!(read.is_ok(), is_good, "{filter}");

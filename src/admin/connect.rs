@@ -12,11 +12,10 @@ pub fn connect(database: Option<&str>) -> Result<Client, Error> {
         (None, Some(text)) => ("DATABASE_URL", text),
         (None, None) => ("the PG variables of the environment", String::new()),
     };
-    let url: DatabaseUrl = text.parse().map_err(|error| {
-        Error::new(
-            format!("cannot use {from} to connect: {error}"),
-            "give a libpq URI or key=value pairs, such as postgresql://postgres@db.example/calls",
-        )
+    let url: DatabaseUrl = text.parse().map_err(|error: String| {
+        let general = "give a libpq URI or key=value pairs, such as postgresql://postgres@db.example/calls";
+        let (error, hint) = error.split_once(". Hint: ").unwrap_or((&error, general));
+        Error::new(format!("cannot use {from} to connect: {error}"), hint)
     })?;
     let connector = Connector::for_operator(&url).map_err(|error| Error::new(error, ""))?;
     connector.client().map_err(|error| {

@@ -56,8 +56,14 @@ impl CgiParams {
             path_info: value("PATH_INFO"),
             proxied_path: value("SCRIPT_FILENAME").and_then(|name| path_of_proxy_url(&name).map(<[u8]>::to_vec)),
             query_string: value("QUERY_STRING"),
-            // An internal redirect of Apache renames what a rewrite rule has set.
-            authorization: value("HTTP_AUTHORIZATION").or_else(|| value("REDIRECT_HTTP_AUTHORIZATION")),
+            // Each internal redirect of Apache renames what a rewrite rule has set.
+            authorization: [
+                "HTTP_AUTHORIZATION",
+                "REDIRECT_HTTP_AUTHORIZATION",
+                "REDIRECT_REDIRECT_HTTP_AUTHORIZATION",
+            ]
+            .into_iter()
+            .find_map(&mut value),
             is_probe: value("CALLSTATS_PROBE").is_some_and(|value| !value.is_empty()),
         }
     }
@@ -125,6 +131,20 @@ fn path_of_proxy_url(name: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_counts_under_each_name_that_a_redirect_gives_it() {
+        let collect = |known: &[&str]| {
+            let values: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+            let params = CgiParams::collect(|name| values.iter().find(|known| *known == name).map(|_| name.into()));
+            params.authorization.map(|name| String::from_utf8_lossy(&name).into_owned())
+        };
+        let names = ["HTTP_AUTHORIZATION", "REDIRECT_HTTP_AUTHORIZATION", "REDIRECT_REDIRECT_HTTP_AUTHORIZATION"];
+        for (at, name) in names.iter().enumerate() {
+            assert_eq!(collect(&names[at..]).as_deref(), Some(*name));
+        }
+        assert_eq!(collect(&["AUTHORIZATION", "X_REDIRECT_HTTP_AUTHORIZATION"]), None);
+    }
 
     #[test]
     fn the_path_comes_from_where_it_is_looked_for() {

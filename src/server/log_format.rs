@@ -1,11 +1,16 @@
 //! The log on standard error: lines with time and level, or for the journal, which has both of its own, lines with a
 //! priority. Touches standard error and the environment.
 
+use crate::config::check_log_filter;
 use std::io::Write;
 
-/// Starts the log; `RUST_LOG` filters it.
+/// Starts the log; `RUST_LOG` filters it. One that hides errors is refused, and must not hide that.
 pub fn start() {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::new().default_filter_or("info"));
+    let filter = std::env::var("RUST_LOG").unwrap_or_default();
+    let is_usable = !filter.is_empty() && check_log_filter(&filter).is_ok();
+    let mut builder = env_logger::Builder::new();
+    // Errors of all modules, whatever the filter does not name.
+    builder.filter_level(log::LevelFilter::Error).parse_filters(if is_usable { &filter } else { "info" });
     if is_journal() {
         builder.format(|line, record| {
             let (priority, target) = (priority(record.level()), record.target());

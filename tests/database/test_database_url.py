@@ -38,8 +38,10 @@ def server():
         "password=p's x\n[bad]\nhost=127.0.0.1\nport=1\n[nested]\nservice=good\n"
         f"[spaced]  # ours \n\t host=127.0.0.1 \r\nport={cluster.port}\n\nport=1\n[around]\nhost = 127.0.0.1\n"
         .encode()
-        + b"# f\xfcr [Latin1]\n",
+        + b"# f\xfcr [Latin1]\n[translated]\nrequiressl=0\n",
     )
+    (home / "system").mkdir(mode=0o755)
+    home.write("system/pg_service.conf", (home / ".pg_service.conf").read_bytes(), 0o644)
     home.write(
         "colons",
         f"*:*:*:*\n::1:{cluster.port}:*:callstats_worker:p\\'s x:y\n127.0.0.1:*:*:*:\n*:*:*:*:p's x\n".encode()
@@ -109,6 +111,7 @@ CASES = [
             "keepalives=0",
             "keepalives=1",
             "keepalives=x",
+            "keepalives=''",
             "keepalives_idle=1",
             "keepalives_interval=1",
             "keepalives_count=2",
@@ -120,6 +123,17 @@ CASES = [
             "gssencmode=disable",
             "gssencmode=prefer",
             "gssencmode=bogus",
+            "gssencmode=''",
+            "replication=''",
+            "replication=False",
+            "replication=OFF",
+            "replication=n",
+            "replication=bogus",
+            "requiressl=0",
+            "requiressl=1",
+            "sslmode=''",
+            "sslmode=disable requiressl=1",
+            "requiressl=1 sslmode=disable",
             "sslmode=disable",
             "sslmode=prefer",
             "sslmode=allow",
@@ -127,6 +141,8 @@ CASES = [
             "sslmode=bogus",
             "sslcompression=0",
             "sslcompression=1",
+            "sslcompression=x",
+            "sslcompression=''",
             "sslcert=/nowhere",
             "sslkey=/nowhere",
             "sslpassword=x",
@@ -135,8 +151,22 @@ CASES = [
             "sslcrldir=/nowhere",
             "sslsni=0",
             "sslsni=1",
+            "sslsni=x",
+            "sslsni=''",
             "ssl_min_protocol_version=TLSv1.3",
             "ssl_min_protocol_version=bogus",
+            "ssl_min_protocol_version=tlsv1.2",
+            "ssl_max_protocol_version=tlsv1.3",
+            "ssl_max_protocol_version=''",
+            "hostaddr=127.1",
+            "hostaddr=0x7f.1",
+            "hostaddr=2130706433",
+            "hostaddr=::1%lo",
+            "hostaddr=::1%nowhere",
+            "hostaddr=127.0.0.1%lo",
+            "hostaddr=1.2.3.4.5",
+            "hostaddr=localhost",
+            "hostaddr=''",
             "ssl_max_protocol_version=TLSv1.2",
             "krbsrvname=x",
             "gsslib=gssapi",
@@ -157,6 +187,50 @@ CASES = [
     (SOCKET + " requirepeer=somebody", {}),
     (SOCKET + " sslmode=require", {}),
     (SOCKET + " sslmode=verify-full", {}),
+    # Options of TCP alone.
+    *(
+        (f"{SOCKET} {name}={value}", {})
+        for name in ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+        for value in ("x", "''", "1.5")
+    ),
+    (SOCKET + " connect_timeout=x", {}),
+    # An empty variable is an empty value.
+    *(
+        (GOOD, {variable: value})
+        for variable in (
+            "PGCHANNELBINDING",
+            "PGCONNECT_TIMEOUT",
+            "PGGSSENCMODE",
+            "PGHOST",
+            "PGHOSTADDR",
+            "PGOPTIONS",
+            "PGPASSWORD",
+            "PGPORT",
+            "PGREQUIREPEER",
+            "PGREQUIRESSL",
+            "PGSERVICE",
+            "PGSSLCOMPRESSION",
+            "PGSSLMODE",
+            "PGSSLSNI",
+            "PGTARGETSESSIONATTRS",
+            "PGUSER",
+        )
+        for value in ("", "bogus")
+    ),
+    (TCP, {"PGPASSWORD": "p's x"}),
+    (TCP + " password=''", {"PGPASSWORD": "p's x"}),
+    (TCP, {"PGPASSWORD": "", "PGPASSFILE": "{home}/passwords"}),
+    (GOOD, {"PGREQUIRESSL": "1"}),
+    (GOOD, {"PGREQUIRESSL": "1", "PGSSLMODE": "disable"}),
+    # Where services are looked for.
+    ("service=good", {"PGSERVICEFILE": "{home}/nowhere"}),
+    ("service=good", {"PGSERVICEFILE": "{home}/nowhere", "PGSYSCONFDIR": "{home}/system"}),
+    ("service=good", {"PGSERVICEFILE": "{home}/token", "PGSYSCONFDIR": "{home}/system"}),
+    ("service=good", {"HOME": "/nowhere", "PGSYSCONFDIR": "{home}/system"}),
+    ("service=good", {"HOME": "/nowhere", "PGSYSCONFDIR": "/nowhere"}),
+    ("service=good", {"PGHOST": "/nowhere", "PGPORT": "1", "PGPASSWORD": "x"}),
+    ("service=good host=/nowhere", {}),
+    ("service=translated", {}),
     (GOOD.replace("{db}", "none"), {}),
     (GOOD.replace("callstats_worker", "nobody_knows"), {}),
 ]
@@ -195,9 +269,9 @@ def accepts(server, url, environment):
     )
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(6))
 def test_option_is_read_as_psql_reads_it(part, server):
-    for url, environment in CASES[part::4]:
+    for url, environment in CASES[part::6]:
         url, by_psql, by_us, text = accepts(server, url, environment)
         assert by_us == by_psql, f"{url} {environment}\n{text}"
 
@@ -221,6 +295,7 @@ def test_table_has_every_option():
 def test_refused_option_is_named_with_the_reason(server):
     for option in (
         "require_auth=scram-sha-256",
+        "require_auth=''",
         "gssencmode=require",
         "sslkeylogfile=/tmp/keys",
         "scram_client_key=s3cret",
@@ -234,6 +309,13 @@ def test_refused_option_is_named_with_the_reason(server):
         code, text = check({"DATABASE_URL": f"host=/nowhere user=x {option}", "HOME": "/"})
         assert code == 1 and name in text and "s3cret" not in text, text
         assert name == "bogus" or "not supported" in text
+
+
+def test_value_of_a_variable_is_refused_with_its_name(server):
+    for variable, option in (("PGSSLMODE", "sslmode"), ("PGCONNECT_TIMEOUT", "connect_timeout")):
+        for value in ("", "s3cret"):
+            code, text = check({"DATABASE_URL": "host=/nowhere user=x", variable: value, "HOME": "/"})
+            assert code == 1 and f"{option} (of {variable}) is " in text and "s3cret" not in text, text
 
 
 def test_user_id_without_a_name_is_refused_with_a_hint():

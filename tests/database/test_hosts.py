@@ -11,7 +11,7 @@ import pytest
 
 from ..support import fastcgi
 from ..support.postgres import Cluster, Replica
-from ..support.processes import Folder, as_user, free_port, wait_until
+from ..support.processes import CALLSTATS, Folder, as_user, free_port, wait_until
 from ..support.sample import BILLING, DATA, DAY
 from ..support.worker import Worker, cgi, check
 
@@ -207,18 +207,32 @@ def test_keepalives_of_the_operator_win(options, timer, start):
     try:
         database = cluster.database()
         database.script(DATA)
-        worker = start(
-            Worker, f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker {options}"
-        )
+        url = f"host=127.0.0.1 port={cluster.port} dbname={database.name} user=callstats_worker {options}"
+        worker = Worker(url)
         assert worker.ask("GET", DAY).body == BILLING
 
         def connections():
             command = ["ss", "-Htno", "state", "established", "dport", f"= :{cluster.port}"]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
-        if timer is None:
-            wait_until(lambda: connections() and not any("timer:" in line for line in connections()))
-        else:
-            wait_until(lambda: connections() and all(re.search(rf"keepalive,{timer}", line) for line in connections()))
+        def are_as_wanted():
+            lines = connections()
+            if timer is None:
+                return lines and not any("timer:" in line for line in lines)
+            return lines and all(re.search(rf"keepalive,{timer}", line) for line in lines)
+
+        wait_until(are_as_wanted)
+        worker.stop()
+        wait_until(lambda: not connections())
+        # The operator's commands as well: one that waits for a lock.
+        with contextlib.closing(cluster.connect(database.name)) as other:
+            other.autocommit = False
+            other.cursor().execute("lock table callstats.company in access exclusive mode")
+            url = url.replace("callstats_worker", "owner")
+            command = [CALLSTATS, "tenant", "list", "--database", url]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **as_user()) as listing:
+                wait_until(are_as_wanted)
+                other.rollback()
+                assert "acme" in listing.communicate(timeout=20)[0]
     finally:
         cluster.remove()

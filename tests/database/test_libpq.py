@@ -16,7 +16,7 @@ from ..support.worker import Worker
 from .test_database_url import options
 
 NEWEST = 18
-# Options of the table that this libpq lacks: one that it took out, and one of the next version.
+# Options of the table that this libpq does not list: one that it translates, and one of the next version.
 OTHERS = {"requiressl", "servicefile"}
 
 LIST = """
@@ -53,8 +53,7 @@ CASES = [
         "sslnegotiation": ["postgres", "direct", "bogus", "''"],
         "load_balance_hosts": ["disable", "random", "bogus", "''"],
         "sslcertmode": ["disable", "allow", "bogus", "''"],
-        "require_auth": ["''"],
-        "gssdelegation": ["0", "1"],
+        "gssdelegation": ["0", "1", "bogus", "''"],
         "min_protocol_version": ["3.0", "bogus", "''"],
         "max_protocol_version": ["3.0", "3.2", "latest", "bogus", "''"],
         "sslrootcert": ["system"],
@@ -77,8 +76,13 @@ CASES = [
         ("PGSSLCERTMODE", "bogus"),
         ("PGMAXPROTOCOLVERSION", "latest"),
         ("PGMINPROTOCOLVERSION", "bogus"),
-        ("PGREQUIREAUTH", ""),
         ("PGGSSDELEGATION", "1"),
+        ("PGGSSDELEGATION", "bogus"),
+        ("PGSSLNEGOTIATION", ""),
+        ("PGLOADBALANCEHOSTS", ""),
+        ("PGSSLCERTMODE", ""),
+        ("PGMINPROTOCOLVERSION", ""),
+        ("PGMAXPROTOCOLVERSION", ""),
     ]
 ]
 

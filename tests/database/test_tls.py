@@ -74,6 +74,22 @@ def test_client_certificates_are_presented(tls_server, certificates):
     home.remove()
 
 
+def test_unusable_root_certificate_ends_as_in_psql(tls_server, certificates):
+    """`prefer` continues without encryption; the others end."""
+    tls_server.present("signed", "host all all localhost trust")
+    root = (certificates / "root.crt").read_bytes()
+    files = {"junk.pem": b"junk\n", "empty.pem": b"", "commented.pem": b"# ours\n" + root}
+    for name, content in files.items():
+        certificates.folder.write(name, content, 0o644)
+    certificates.folder.write("closed.pem", root, 0o000)
+    certificates.folder.write("open-client.key", (certificates / "client.key").read_bytes(), 0o644)
+    options = [f"sslrootcert={certificates / name}" for name in (*files, "closed.pem", "void")]
+    options += [f"sslcert={certificates / 'client.crt'} sslkey={certificates / 'open-client.key'}"]
+    found = {mode: {same(f"host=localhost {tls_server.url} sslmode={mode} {option}", certificates)
+                    for option in options} for mode in MODES}
+    assert found["prefer"] == {"f", "t"} and found["require"] == {"refused", "t"}
+
+
 def test_replaced_root_certificate_applies_to_new_connections(tls_server, certificates, start):
     tls_server.present("snakeoil")
     root = certificates.folder.write("changing.crt", (certificates / "self.crt").read_bytes())

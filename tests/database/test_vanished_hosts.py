@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import re
+import subprocess
 import time
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ..support import fastcgi
 from ..support.network import Host, Network
 from ..support.postgres import Cluster, Database
-from ..support.processes import wait_until
+from ..support.processes import CALLSTATS, as_user, wait_until
 from ..support.sample import BILLING, DATA, DAY, Gated
 from ..support.worker import Worker, cgi, check
 
@@ -144,9 +145,42 @@ def test_requests_in_flight_of_a_vanished_host_are_answered(far, vanishing, star
     wait_until(lambda: worker.ask("GET", DAY).body == BILLING, 15)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options, limit", [("", 15), (QUICK, 8)])
+def test_requests_in_flight_of_a_vanished_host_are_answered_by_the_next(options, limit, far, vanishing, cluster, start):
+    """Nothing of the answers was sent yet. What waits for rows has the timeouts of the operator."""
+    vanish, _ = vanishing
+    near = cluster.database("gated")
+    near.script(DATA)
+    hosts = f"host={far.host.address},{cluster.folder.path} port=5432,{cluster.port}"
+    worker = far.worker(start, f"{hosts} dbname=gated user=callstats_worker {options}", CALLSTATS_DB_CONNECTIONS="16")
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        requests = [threads.submit(timed, lambda: worker.ask("GET", DAY)) for _ in range(4)]
+        waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted"
+        wait_until(lambda: len(far.gated.query(waiting)) == 4, what="all of them wait at the gate")
+        vanish()
+        for request in requests:
+            answer, seconds = request.result(60)
+            assert answer.body == BILLING and seconds < limit, worker.text()
+    assert worker.ask("GET", DAY).body == BILLING, worker.text()
+    worker.process.stop()
+    near.drop()
+
+
 def test_link_local_address_is_reached_by_its_interface(far, start):
+    """By the worker in every spelling; a command explains that it cannot."""
     url = f"host={far.host.link_local}%near1 dbname=calls user=callstats_worker connect_timeout=2"
     worker = far.worker(start, url)
     wait_until(lambda: worker.ask("GET", DAY).status == 200, what="the interface has its own address")
+    by_hostaddr = url.replace("host=", "hostaddr=")
+    in_uri = f"postgresql://callstats_worker@[{far.host.link_local}%25near1]/calls"
     with far.network.entered():
-        assert cgi(url, worker.folder, DAY)[1] == BILLING
+        for spelling in (url, by_hostaddr, in_uri):
+            assert cgi(spelling, worker.folder, DAY)[1] == BILLING
+            _, text = check({**worker.environment, "DATABASE_URL": spelling})
+            command = [CALLSTATS, "tenant", "list", "--database", spelling.replace("callstats_worker", "owner")]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, **as_user())
+            assert done.returncode == 1
+            for explained in (text, done.stderr):
+                assert "is a link-local address, which only the worker can use" in explained, explained
+                assert "give this command another address of the database server" in explained

@@ -1,5 +1,8 @@
 """`callstats check`: a line for each thing that must be right, and a fix for each that is not."""
+import contextlib
 import json
+import os
+import socket
 
 import pytest
 
@@ -117,6 +120,53 @@ def test_check_fails_on_an_unsuitable_root_token_file(change, words, checked):
 
 def test_check_fails_on_a_socket_that_cannot_be_created(checked):
     assert "/proc/nowhere/socket" in wrong(checked, "socket", CALLSTATS_SOCKET="/proc/nowhere/socket")
+
+
+@pytest.fixture
+def listener(checked):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(checked.folder / "socket"))
+        listener.listen(1)
+        yield listener
+
+
+def test_check_explains_a_socket_that_this_user_may_not_open(checked, listener):
+    path = checked.folder / "socket"
+    named = {"CALLSTATS_SOCKET": str(path)}
+    path.chmod(0o666)
+    assert "a worker listens" in checked.run(**named)[1]
+    with contextlib.ExitStack() as waiting:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        assert "a worker listens" in checked.run(**named)[1], "its queue is full"
+    path.chmod(0o640)
+    os.chown(path, 0, 0)
+    found = wrong(checked, "socket", **named)
+    assert "user nobody may not open" in found and "Permission denied" in found
+    assert "mode 0640, user root and group root" in found and "SocketGroup=" in found
+    inner = checked.folder / "inner"
+    inner.mkdir(mode=0o700)
+    found = wrong(checked, "socket", CALLSTATS_SOCKET=str(inner / "socket"))
+    assert "Permission denied" in found and "let user nobody enter the folders above it" in found
+
+
+def test_check_explains_a_socket_that_nobody_listens_at(checked, listener):
+    path = checked.folder / "socket"
+    path.chmod(0o666)
+    listener.close()
+    code, out = checked.run(CALLSTATS_SOCKET=str(path))
+    assert code == 0 and "WARN   socket" in out and "Connection refused" in out and "start the worker" in out
+    path.unlink()
+    path.write_text("x")
+    assert "is a file that is not a socket" in wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
+    path.unlink()
+    checked.folder.path.chmod(0o555)
+    found = wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
+    assert "does not exist, and user nobody cannot create it" in found
+    assert "start the worker, or create its folder" in found
 
 
 def test_check_reads_the_environment_file_that_is_named(checked):

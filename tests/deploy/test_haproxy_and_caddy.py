@@ -3,10 +3,12 @@ import json
 
 import pytest
 
+from ..support.processes import wait_until
 from ..support.sample import DAY_WITHOUT_TOKEN
 from ..support.webservers import Caddy, HAProxy
 from ..support.worker import ROOT_TOKEN
-from .errors import TOKEN, UNAVAILABLE
+from . import errors
+from .errors import REFUSED, TOKEN, UNAVAILABLE, UNREADABLE, check_form, parse
 
 BEARER = [("Authorization", f"Bearer {ROOT_TOKEN}")]
 
@@ -46,10 +48,47 @@ def test_other_paths_are_not_served(server):
     assert ROOT_TOKEN not in server.logs()
 
 
+def test_no_token_reaches_a_log(server):
+    for request in (REFUSED | UNREADABLE).values():
+        server.raw(request.encode("latin-1"), timeout=2)
+    referer = [("Referer", f"http://x/?token={TOKEN}")]
+    assert server.ask("GET", f"/stats/acme/last?token={ROOT_TOKEN}", referer)[0] == 404
+    if server.logs_folder == "haproxy":
+        wait_until(lambda: '"GET /stats/acme/last" 404' in server.logs())
+        for cut in ("&", "%3F", "%253F"):
+            assert f'"GET /stats/acme/support{cut}[token]" 401' in server.logs(), server.logs()
+    assert TOKEN not in server.logs() and ROOT_TOKEN not in server.logs()
+
+
+def test_errors_of_haproxy_have_the_documented_form(replay_worker, start):
+    server = start(HAProxy, replay_worker.socket)
+    expected = {"path with a broken escape": (400, errors.MALFORMED), "referer": (400, errors.MALFORMED),
+                "two hosts": (401, None), "another path": (404, None), "TRACE": (405, errors.METHOD)}
+    unparsed = set()
+    for name, request in (REFUSED | UNREADABLE).items():
+        answer = server.raw(request.encode("latin-1"), timeout=2)
+        if not answer:
+            assert name == "large body", name
+            continue
+        if answer.startswith(b"HTTP/1.1 400 Bad request\r\nContent-length: 90\r\n"):
+            unparsed.add(name)  # HAProxy's own, which has one text
+            continue
+        status, headers, body = parse(answer)
+        error = check_form(status, headers, body)
+        if name in expected:
+            wanted, text = expected.pop(name)
+            assert status == wanted and text in (None, error), name
+    assert expected == {}, "each of these was answered"
+    assert unparsed <= {"CONNECT with a path", "long URL", "long query", "long header", "long authorization",
+                        "unknown transfer encoding", "bad length", "bad header", *UNREADABLE}
+
+
 @pytest.mark.parametrize("kind", [HAProxy, Caddy], ids=lambda kind: kind.__name__)
 def test_unreachable_worker_is_503(kind, start):
     server = start(kind, "/nowhere/socket")
     status, headers, body = server.ask("GET", f"{DAY_WITHOUT_TOKEN}&token={TOKEN}")
     assert (status, headers["retry-after"], json.loads(body)) == (503, "1", UNAVAILABLE)
-    assert headers["content-type"] == "text/html; charset=utf-8"
+    check_form(status, headers, body)
+    if kind is HAProxy:
+        wait_until(lambda: '"GET /stats/acme/support/Billing" 503' in server.logs())
     assert TOKEN not in server.logs()

@@ -9,7 +9,7 @@ import pytest
 from ..support import fastcgi
 from ..support.processes import Folder, wait_until
 from ..support.sample import BILLING, DAY
-from ..support.webservers import Nginx
+from ..support.webservers import Nginx, NginxCgi
 from ..support.worker import ROOT_TOKEN, Worker
 from . import errors
 from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
@@ -134,6 +134,30 @@ def test_rewritten_addresses_are_answered_by_their_new_path(source, status, body
     server = start(Rewriting, worker.socket)
     got = server.ask("GET", DAY.replace("/stats/", "/api/v1/"), [("Host", "old.example")])
     assert got[0] == status and body in (None, got[2])
+    assert server.ask("GET", DAY)[2] == BILLING
+
+
+class RewritingCgi(NginxCgi):
+    """The same in front of fcgiwrap, which takes the executable from SCRIPT_FILENAME."""
+
+    def prepare(self):
+        super().prepare()
+        self.machine.write("/etc/nginx/sites-enabled/old", r"""server { listen 80; server_name old.example;
+            location /api/v1/ { rewrite ^/api/v1/(.*)$ /stats/$1 break; include fastcgi_params;
+                                fastcgi_param SCRIPT_FILENAME /usr/bin/callstats;
+                                fastcgi_pass unix:/run/callstats/callstats.sock; } }""")
+
+
+@pytest.mark.parametrize("source, status, body", [("path-info", 200, BILLING), ("request-uri", 404, None)])
+def test_rewritten_addresses_are_answered_by_their_new_path_as_cgi(source, status, body, replay_worker, start):
+    server = start(RewritingCgi, {**replay_worker.environment, "CALLSTATS_PATH_SOURCE": source})
+    old = [("Host", "old.example")]
+    for path in (DAY, DAY.replace("Billing", "B%69lling")):
+        got = server.ask("GET", path.replace("/stats/", "/api/v1/"), old)
+        assert got[0] == status and body in (None, got[2]), got
+    bearer = [*old, ("Authorization", f"Bearer {ROOT_TOKEN}")]
+    got = server.ask("GET", "/api/v1/acme/support/no%20such%25", bearer)
+    assert got[0] == 404 and (status != 200 or b"no such%" in got[2])
     assert server.ask("GET", DAY)[2] == BILLING
 
 

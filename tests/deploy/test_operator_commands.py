@@ -268,6 +268,9 @@ def test_database_that_is_unavailable_is_reported_without_the_password(operator)
     assert "cannot connect" in stderr and "by --database" in stderr and "pa55word" not in stderr
     stderr = operator.refused("--database", "postgresql://u:pa55word@h/x?bogus=1", "tenant", "list")
     assert "--database" in stderr and "pa55word" not in stderr
+    for option in ("bogus=1", "require_auth=none", "sslmode=x"):
+        stderr = operator.refused("--database", f"host=h {option}", "tenant", "list")
+        assert stderr.startswith("callstats: cannot use --database to connect: ") and stderr.count("Hint: ") == 1
 
 
 def test_workers_role_is_refused_with_a_hint(acme, database):

@@ -60,6 +60,32 @@ def test_worker_starts_while_the_database_is_unavailable(start):
     assert "cannot connect to the database" in worker.text() and "DATABASE_URL is correct" in worker.text()
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["verbose", "2", "off", "none", "callstats=off", "info,callstats::database=off", "info,fastcgi=off", "info/x"],
+)
+def test_log_filter_that_hides_errors_is_refused_aloud(value, replay_worker):
+    environment = {**replay_worker.environment, "RUST_LOG": value}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        done = subprocess.run([CALLSTATS], stdin=listener, capture_output=True, timeout=20, **as_user(**environment))
+    assert done.returncode == 78 and b"RUST_LOG would hide errors. Hint: use error, warn," in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("value, is_shown", [("", True), ("callstats=info", True), ("error", False)])
+def test_log_filter_shows_what_it_names(value, is_shown, replay_worker):
+    environment = {**replay_worker.environment, "RUST_LOG": value}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        process = subprocess.Popen([CALLSTATS], stdin=listener, stderr=subprocess.PIPE, **as_user(**environment))
+        assert fastcgi.ask(listener.getsockname(), "GET", DAY).body == BILLING
+        process.terminate()
+        _, log = process.communicate(timeout=20)
+    assert (b"/Billing 200 " in log) == is_shown and process.returncode == 0, log
+
+
 def test_worker_listens_on_a_path(replay_worker, start):
     worker = start(Worker, replay_worker.environment["DATABASE_URL"], listen=True)
     assert worker.ask("GET", DAY).body == BILLING

@@ -282,6 +282,30 @@ def test_lost_hosts_are_noticed_over_tcp(replay_database, start):
     assert "timer:(keepalive" in shown.stdout
 
 
+def test_port_that_another_program_opened_has_the_same_options(replay_worker):
+    """As of spawn-fcgi or systemd."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        process = subprocess.Popen([CALLSTATS], stdin=listener, stderr=subprocess.DEVNULL,
+                                   **as_user(**replay_worker.environment))
+        try:
+            with fastcgi.Connection(listener.getsockname()) as connection:
+                assert connection.ask("GET", DAY, keep=True).body == BILLING
+                shown = subprocess.run(["ss", "-tnoH", "sport", "=", f":{listener.getsockname()[1]}"],
+                                       capture_output=True, text=True, check=True)
+                assert "timer:(keepalive" in shown.stdout
+                durations = []
+                for _ in range(50):
+                    began = time.perf_counter()
+                    connection.ask("GET", DAY, keep=True)
+                    durations.append(time.perf_counter() - began)
+                assert statistics.median(durations) < 0.03, "44 ms with Nagle's algorithm"
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
 def test_slow_reader_is_not_disconnected(a_large_answer, start):
     """The limit counts time without progress."""
     worker = start(Worker, a_large_answer.url, CALLSTATS_SEND_TIMEOUT_MS="1000")

@@ -236,6 +236,13 @@ class Lighttpd(StartsWorker, WebServer):
         self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")
 
 
+SYSLOG = """import os, socket, sys
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+while True: print(log.recv(65536).decode(errors="replace"), flush=True)"""
+
+
 class HAProxy(InFrontOfWorker, WebServer):
     """With the folder of the socket instead of a link: the chroot sees no link's target outside of it."""
     logs_folder, file = "haproxy", PROJECT / "deploy" / "haproxy" / "callstats.cfg"
@@ -249,6 +256,10 @@ class HAProxy(InFrontOfWorker, WebServer):
         self.type(*commands(self.file))
 
     def start(self):
+        # Without rsyslog, whose socket in the chroot Debian's package configures.
+        self.machine.run("mkdir -p /var/lib/haproxy/dev /var/log/haproxy")
+        self.machine.run(f"python3 -c '{SYSLOG}' /var/lib/haproxy/dev/log >/var/log/haproxy/haproxy.log 2>&1 &")
+        wait_until(self.machine.path("/var/lib/haproxy/dev/log").exists, what="the system log listens")
         options = self.machine.run(". /etc/default/haproxy; echo $EXTRAOPTS").split()
         self.machine.run("mkdir -p /run/haproxy")
         self.machine.run(["haproxy", "-D", "-f", "/etc/haproxy/haproxy.cfg", *options])

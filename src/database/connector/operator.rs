@@ -1,7 +1,7 @@
 //! Connections of the operator's commands, which a worker never opens. Touches the network.
 
 use crate::database::connector::{Connector, Settings};
-use crate::database::dial::Address;
+use crate::database::dial::{Address, Limits};
 use crate::database::error::classify_connect_error;
 use crate::database::tls;
 use crate::database::url::{DatabaseUrl, SslMode};
@@ -10,6 +10,7 @@ use crate::store::DatabaseErrorKind::Unavailable;
 use postgres::NoTls;
 use postgres::config::{ChannelBinding, SslMode as SslModeOfCrate};
 use postgres::error::Severity;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -56,8 +57,25 @@ impl Connector {
         }
         match &route.address {
             Address::Unix(_) => config.host_path(&route.host.name),
+            // The crate `postgres` drops the interface of an address.
+            Address::Ip(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+                return Err(DatabaseError::new(
+                    Unavailable,
+                    format!("{} is a link-local address, which only the worker can use", address.ip()),
+                    "give this command another address of the database server",
+                ));
+            }
             Address::Ip(address) => config.host(&address.ip().to_string()).hostaddr(address.ip()),
         };
+        let limits = Limits::of(&url.tcp);
+        config.keepalives(limits.keepalive.is_some()).keepalives_retries(limits.count);
+        if let Some([idle, interval]) = limits.keepalive {
+            config.keepalives_idle(idle).keepalives_interval(interval);
+        }
+        // None means none for the crate as well.
+        if let Some(limit) = limits.user_timeout {
+            config.tcp_user_timeout(limit);
+        }
         let maker = tls::MakeConnector { options: url.tls.clone(), host: route.host.clone() };
         config.ssl_mode(if route.is_encrypted { SslModeOfCrate::Require } else { SslModeOfCrate::Disable });
         if url.tls.is_direct {

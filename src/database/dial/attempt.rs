@@ -7,7 +7,7 @@ use crate::database::error::{classify_connect_error, describe, out_of_file_descr
 use crate::database::socket::{Socket, SocketStream};
 use crate::database::tls;
 use crate::database::transport::{Negotiated, Transport};
-use crate::database::url::{Host, SslMode, TargetSession};
+use crate::database::url::{Host, SslMode, TargetSession, TcpOptions};
 use crate::store::DatabaseError;
 use crate::store::DatabaseErrorKind::Unavailable;
 use rustix::io::Errno;
@@ -46,6 +46,32 @@ pub enum Next {
     /// The same address without encryption, or with it, is worth a try: the server refused the login.
     OtherMode,
     Nothing,
+}
+
+/// When a TCP connection counts as lost.
+pub struct Limits {
+    /// Idle time and interval; none: no keepalives.
+    pub keepalive: Option<[Duration; 2]>,
+    pub count: u32,
+    /// None: that of the system.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// The operator's, or ours.
+    pub fn of(options: &TcpOptions) -> Self {
+        let seconds = |value: Option<u32>, ours: u32| Duration::from_secs(value.unwrap_or(ours).into());
+        let times = [
+            seconds(options.keepalives_idle, KEEPALIVE_IDLE),
+            seconds(options.keepalives_interval, KEEPALIVE_INTERVAL),
+        ];
+        let user_timeout = options.user_timeout.unwrap_or(TCP_USER_TIMEOUT_MS);
+        Self {
+            keepalive: (options.keepalives != Some(false)).then_some(times),
+            count: options.keepalives_count.unwrap_or(KEEPALIVE_COUNT),
+            user_timeout: (user_timeout > 0).then(|| Duration::from_millis(user_timeout.into())),
+        }
+    }
 }
 
 impl Dialler {
@@ -149,9 +175,11 @@ impl Dialler {
             let next = if mode == SslMode::Prefer { Next::OtherMode } else { Next::Address };
             FailedAttempt { error: cannot_connect(&host, &text), next }
         };
-        // A file that cannot be used stops libpq whatever the mode is.
-        let connector = tls::connector(&self.url.tls, &host)
-            .map_err(|text| FailedAttempt { error: cannot_connect(&host, &text), next: Next::Nothing })?;
+        // A file that cannot be used stops libpq, unless it may connect without encryption.
+        let connector = tls::connector(&self.url.tls, &host).map_err(|text| {
+            let next = if mode == SslMode::Prefer { Next::OtherMode } else { Next::Nothing };
+            FailedAttempt { error: cannot_connect(&host, &text), next }
+        })?;
         let mut handshake = pin!(connector.connect(stream));
         let encrypted = socket.run(Some(deadline), |context| handshake.as_mut().poll(context));
         let encrypted = encrypted.ok_or_else(|| self.late(&host))?;
@@ -160,19 +188,14 @@ impl Dialler {
     }
 
     fn set_options(&self, socket: &Socket) -> io::Result<()> {
-        let options = &self.url.tcp;
+        let limits = Limits::of(&self.url.tcp);
         let socket = SockRef::from(socket);
         socket.set_tcp_nodelay(true)?;
-        if options.keepalives != Some(false) {
-            let seconds = |value: Option<u32>, ours: u32| Duration::from_secs(value.unwrap_or(ours).into());
-            let keepalive = TcpKeepalive::new()
-                .with_time(seconds(options.keepalives_idle, KEEPALIVE_IDLE))
-                .with_interval(seconds(options.keepalives_interval, KEEPALIVE_INTERVAL))
-                .with_retries(options.keepalives_count.unwrap_or(KEEPALIVE_COUNT));
+        if let Some([idle, interval]) = limits.keepalive {
+            let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(limits.count);
             socket.set_tcp_keepalive(&keepalive)?;
         }
-        let user_timeout = options.user_timeout.unwrap_or(TCP_USER_TIMEOUT_MS);
-        socket.set_tcp_user_timeout((user_timeout > 0).then(|| Duration::from_millis(user_timeout.into())))
+        socket.set_tcp_user_timeout(limits.user_timeout)
     }
 
     /// `requirepeer`.

@@ -8,11 +8,12 @@ use crate::database::resolve::Resolver;
 use crate::database::url::{DatabaseUrl, Host, SslMode, TargetSession};
 use crate::store::DatabaseErrorKind::{OutOfFileDescriptors, Unavailable};
 use crate::store::{DatabaseError, DatabaseErrorKind};
+pub use attempt::Limits;
 use attempt::{FailedAttempt, Next, cannot_connect};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -114,11 +115,14 @@ impl Dialler {
             }
         };
         let started = Instant::now();
-        let addresses = match host.address {
+        let known: Option<IpAddr> = host.address.as_ref().and_then(|address| address.parse().ok());
+        let addresses = match known {
             Some(address) => vec![Address::Ip((address, host.port).into())],
             None if host.is_unix_socket() => vec![Address::Unix(unix_path(host))],
             None => {
-                let mut found = self.resolver.resolve(&host.name, self.limit).map_err(|error| {
+                // An address that the resolver reads by itself, or a name.
+                let name = host.address.as_ref().unwrap_or(&host.name);
+                let mut found = self.resolver.resolve(name, self.limit).map_err(|error| {
                     suspect(started.elapsed() >= self.limit);
                     let mut attempt = failed(error);
                     attempt.error.hint = "check the host in DATABASE_URL, and the name servers in /etc/resolv.conf";

@@ -7,7 +7,6 @@ mod options;
 mod values;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -58,8 +57,8 @@ impl fmt::Debug for Secret {
 pub struct Host {
     /// Empty if only the address is given.
     pub name: String,
-    /// Spares the look-up of the name.
-    pub address: Option<IpAddr>,
+    /// Spares the look-up of the name: a numeric address, perhaps with an interface.
+    pub address: Option<String>,
     pub port: u16,
 }
 
@@ -70,8 +69,8 @@ impl Host {
 
     /// The host that a line of the password file names.
     fn in_password_file(&self) -> String {
-        match self.address {
-            Some(address) if self.name.is_empty() => address.to_string(),
+        match &self.address {
+            Some(address) if self.name.is_empty() => address.clone(),
             _ if self.name == DEFAULT_SOCKET_FOLDER => "localhost".into(),
             _ => self.name.clone(),
         }
@@ -80,7 +79,7 @@ impl Host {
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
+        match &self.address {
             _ if self.is_unix_socket() => write!(f, "{}/.s.PGSQL.{}", self.name, self.port),
             Some(address) if self.name.is_empty() => write!(f, "{address} port {}", self.port),
             _ => write!(f, "{} port {}", self.name, self.port),

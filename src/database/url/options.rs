@@ -31,8 +31,14 @@ const NO_GSS: &str = "there is no GSSAPI here. Hint: leave it out, and use a pas
 const NO_OAUTH: &str = "there is no OAuth here. Hint: leave it out, and use a password or a client certificate";
 const NO_SCRAM_KEY: &str = "there is no login with SCRAM keys here. Hint: give the password";
 
-/// All options of libpq 18, in the order of PostgreSQL's manual; `requiressl`, which it took out, and `servicefile` of
-/// the next version.
+/// What the server takes for false: also the beginning of a word, if that is clear.
+fn is_false(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    matches!(value.as_str(), "" | "0" | "of" | "off") || ["false", "no"].iter().any(|word| word.starts_with(&value))
+}
+
+/// All options of libpq 18, in the order of PostgreSQL's manual; `requiressl`, which it takes without listing it, and
+/// `servicefile` of the next version.
 pub const OPTIONS: &[ConnectionOption] = &[
     option("host", "PGHOST", Honoured),
     option("hostaddr", "PGHOSTADDR", Honoured),
@@ -44,7 +50,7 @@ pub const OPTIONS: &[ConnectionOption] = &[
     option(
         "require_auth",
         "PGREQUIREAUTH",
-        Refused(str::is_empty, "the method of login is not checked here. Hint: use channel_binding=require"),
+        Refused(never, "the method of login is not checked here. Hint: use channel_binding=require"),
     ),
     option("channel_binding", "PGCHANNELBINDING", Honoured),
     option("connect_timeout", "PGCONNECT_TIMEOUT", Honoured),
@@ -57,17 +63,10 @@ pub const OPTIONS: &[ConnectionOption] = &[
     option("keepalives_interval", "", Honoured),
     option("keepalives_count", "", Honoured),
     option("tcp_user_timeout", "", Honoured),
-    option(
-        "replication",
-        "",
-        Refused(
-            |value| matches!(value, "" | "false" | "off" | "no" | "0"),
-            "a replication connection runs no queries. Hint: leave it out",
-        ),
-    ),
+    option("replication", "", Refused(is_false, "a replication connection runs no queries. Hint: leave it out")),
     option("gssencmode", "PGGSSENCMODE", Refused(|value| value != "require", NO_GSS)),
     option("sslmode", "PGSSLMODE", Honoured),
-    option("requiressl", "", Refused(never, "libpq took it out as well. Hint: use sslmode=require")),
+    option("requiressl", "", Honoured),
     option("sslnegotiation", "PGSSLNEGOTIATION", Honoured),
     option("sslcompression", "PGSSLCOMPRESSION", NoDifference),
     option("sslcert", "PGSSLCERT", Honoured),
