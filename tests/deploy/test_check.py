@@ -1,5 +1,6 @@
 """`callstats check`: a line for each thing that must be right, and a fix for each that is not."""
 import json
+import socket
 
 import pytest
 
@@ -117,6 +118,34 @@ def test_check_fails_on_an_unsuitable_root_token_file(change, words, checked):
 
 def test_check_fails_on_a_socket_that_cannot_be_created(checked):
     assert "/proc/nowhere/socket" in wrong(checked, "socket", CALLSTATS_SOCKET="/proc/nowhere/socket")
+
+
+def test_check_passes_on_a_socket_that_only_the_web_server_may_use(checked):
+    """As systemd creates it; the worker's user need not be able to connect."""
+    path = checked.folder / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0)
+        checked.folder.path.chmod(0o555)
+        code, out = checked.run(CALLSTATS_SOCKET=str(path))
+        assert code == 0 and f"ok     socket           a process listens on {path}\n" in out
+        other = checked.folder.path.with_name(f"{checked.folder.path.name}-link")
+        other.symlink_to(checked.folder.path)
+        code, out = checked.run(CALLSTATS_SOCKET=str(other / "socket"))
+        other.unlink()
+        assert code == 0 and f"a process listens on {other}/socket\n" in out
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):  # a connection would start the worker
+            listener.accept()
+    # Left behind, it is replaced if its folder can be written.
+    assert "no process listens on" in wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
+    checked.folder.path.chmod(0o755)
+    code, out = checked.run(CALLSTATS_SOCKET=str(path))
+    assert code == 0 and "which can be created" in out
+    path.unlink()
+    path.write_text("")
+    assert "is not a socket" in wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
 
 
 def test_check_reads_the_environment_file_that_is_named(checked):

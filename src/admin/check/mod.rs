@@ -3,6 +3,7 @@
 
 mod database;
 mod result;
+mod socket;
 
 pub use result::{CheckResult, Format, all_passed, format};
 
@@ -12,7 +13,6 @@ use crate::database::{Connector, describe};
 use crate::server::root_token;
 use crate::store::DatabaseErrorKind;
 use result::Verdict;
-use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -80,7 +80,7 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
     }
     results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
     if let Some(path) = &config.socket {
-        results.push(CheckResult { name: "socket", verdict: socket(path) });
+        results.push(CheckResult { name: "socket", verdict: socket::check(path) });
     }
     results
 }
@@ -105,14 +105,5 @@ fn root_token_file(path: &Path) -> Verdict {
         }
         Ok(_) => Verdict::Pass(format!("{name} is readable, and not by everybody")),
         Err(error) => Verdict::fail(format!("{name}: {error}"), "let the worker's user read it"),
-    }
-}
-
-fn socket(path: &Path) -> Verdict {
-    let name = path.display();
-    let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
-    match access(place, Access::WRITE_OK) {
-        Ok(()) => Verdict::Pass(format!("{name} is writable")),
-        Err(error) => Verdict::fail(format!("{name}: {error}"), "create its folder, owned by the worker's user"),
     }
 }
