@@ -225,7 +225,9 @@ def test_a_deletion_that_is_interrupted_has_changed_nothing_and_says_so(moment, 
                        "on callstats.folder for each row execute function public.slow()")
     printed = tmp_path / "printed"
     with open(printed, "w") as errors:
+        # What a shell starts in the background ignores Ctrl-C, and so does what these tests start then.
         process = subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=errors, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                    **as_user(**acme.environment))
     os.close(theirs)
     if moment == "it asks":

@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from ..support.overlay import Machine
 from ..support.processes import PROJECT, wait_until
+from .conftest import checkout
 
 TRY = PROJECT / "deploy" / "try"
 
@@ -136,6 +138,52 @@ def test_unusable_temporary_folder_is_reported_at_once(folder, words, tmp_path):
     variables = os.environ | {"TMPDIR": str(tmp_path / (folder or "missing"))}
     done = subprocess.run([TRY, "--once"], capture_output=True, text=True, env=variables)
     assert done.returncode == 1 and words in done.stderr and done.stdout == ""
+
+
+# A debug build in all but name, which takes minutes less, of the crates that this machine has.
+CARGO = '[net]\noffline = true\n[profile.release]\nopt-level = 0\nlto = "off"\ncodegen-units = 16\n'
+REGISTRY = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo")) / "registry"
+
+
+@pytest.fixture
+def without_rust(debian):
+    """A clean Debian with a checkout, and with no cargo."""
+    with tempfile.TemporaryDirectory(prefix="callstats-disk-", dir="/dev/shm") as disk:
+        machine = Machine(disk, system=debian)
+        try:
+            checkout(machine)
+            for name in ("cache", "index"):
+                shutil.copytree(REGISTRY / name, machine.path(f"/root/.cargo/registry/{name}"))
+            machine.write("/root/.cargo/config.toml", CARGO)
+            assert machine.try_run("type cargo").returncode != 0
+            yield machine
+        finally:
+            machine.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["Debian 12"], indirect=True)
+def test_rust_of_the_distribution_is_installed_and_builds_it(without_rust):
+    out = without_rust.run("cd /srv/callstats && deploy/try --once 2>&1", timeout=900)
+    print("\n".join(line for line in out.splitlines() if line.startswith(("==", "installing"))))
+    assert out.index("== Rust: of the distribution") < out.index("installing cargo-web\n") < out.index("== packages:")
+    assert out.index("Compiling callstats v") < out.index("all answers were right")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["Debian 13"], indirect=True)
+def test_build_starts_with_the_rust_of_the_distribution(without_rust):
+    """The image of Containerfile is built by the same one to the end."""
+    without_rust.write("/root/log", "")
+    command = without_rust.entering(["sh", "-c", "cd /srv/callstats && deploy/try --once >/root/log 2>&1"])
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    log = without_rust.path("/root/log")
+    wait_until(lambda: "   Compiling " in log.read_text() or process.poll() is not None, 300, "the build has started")
+    text = log.read_text()
+    without_rust.stop()
+    process.wait(20)
+    assert text.index("== Rust: of the distribution") < text.index("installing cargo\n") < text.index("== packages:")
+    assert "   Compiling " in text, text
 
 
 def test_missing_rust_names_the_package_of_the_distribution(tmp_path):
