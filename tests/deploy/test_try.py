@@ -86,7 +86,7 @@ def test_unknown_arguments_print_usage():
 CURLRC = "include\nuser-agent = odd\n"
 
 
-@pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank"])
+@pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank", "cargo"])
 def test_settings_of_the_caller_change_nothing(name, tmp_path):
     variables, options = environment(tmp_path), {}
     if name == "proxy":
@@ -104,6 +104,8 @@ def test_settings_of_the_caller_change_nothing(name, tmp_path):
     elif name == "blank":
         (tmp_path / "with a blank").mkdir()
         variables |= {"TMPDIR": str(tmp_path / "with a blank")}
+    elif name == "cargo":
+        variables |= {"CARGO_TARGET_DIR": str(tmp_path / "target"), "CARGO_BUILD_TARGET": "none-such"}
     done = subprocess.run([TRY, "--once"], capture_output=True, text=True, env=variables, **options)
     assert done.returncode == 0 and "all answers were right" in done.stdout, done.stdout + done.stderr
 
