@@ -225,9 +225,7 @@ def test_a_deletion_that_is_interrupted_has_changed_nothing_and_says_so(moment, 
                        "on callstats.folder for each row execute function public.slow()")
     printed = tmp_path / "printed"
     with open(printed, "w") as errors:
-        # What a shell starts in the background ignores Ctrl-C, and so does what these tests start then.
         process = subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                    **as_user(**acme.environment))
     os.close(theirs)
     if moment == "it asks":
@@ -270,6 +268,18 @@ def test_database_that_is_unavailable_is_reported_without_the_password(operator)
     assert "cannot connect" in stderr and "by --database" in stderr and "pa55word" not in stderr
     stderr = operator.refused("--database", "postgresql://u:pa55word@h/x?bogus=1", "tenant", "list")
     assert "--database" in stderr and "pa55word" not in stderr
+
+
+@pytest.mark.parametrize("variable", ["PGUSER", "PGDATABASE"])
+def test_unknown_role_or_database_has_a_hint_that_connects(variable, operator):
+    """As root after the installation, who is no role of PostgreSQL."""
+    del operator.environment[variable]
+    stderr = operator.refused("tenant", "list")
+    assert "does not exist" in stderr and "Hint: connect as the owner of the schema: sudo -u postgres env " in stderr
+    assert "; this connected by the PG variables of the environment\n" in stderr
+    operator.environment = {"PGHOST": "/nowhere"}
+    stderr = operator.refused("tenant", "list")
+    assert "is running and that the PG variables of the environment are correct" in stderr
 
 
 def test_workers_role_is_refused_with_a_hint(acme, database):

@@ -76,6 +76,8 @@ def test_check_passes_beside_the_service(installed):
     for moment in ("start", "stop"):
         installed.run(f"systemctl {moment} callstats.service")
         assert f"a process listens on {SOCKET}\n" in installed.run("runuser -u callstats_worker -- callstats check")
+    as_root = installed.try_run("callstats check").stdout
+    assert "Fix: run this as the worker's user: sudo -u callstats_worker callstats check; if" in as_root
     installed.run("systemctl stop callstats.socket")
     out = installed.try_run("runuser -u callstats_worker -- callstats check").stdout
     assert "FAIL   socket" in out and "Fix: systemctl enable --now callstats.socket" in out
