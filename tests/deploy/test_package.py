@@ -14,6 +14,9 @@ from ..support.processes import PROJECT, free_port, wait_until
 from ..support.sample import DATA
 from .conftest import clean_debian
 
+# What the first installation prints.
+NEXT_STEPS = "/usr/share/doc/callstats/README.md has the next steps"
+
 
 @pytest.fixture(scope="module")
 def root():
@@ -100,7 +103,7 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     before = files(root)
     accounts = {name: (root / "etc" / name).read_text() for name in ("passwd", "group")}
     shutil.copy(package, root / "tmp" / "callstats.deb")
-    inside(root, "dpkg", "-i", "/tmp/callstats.deb")
+    assert NEXT_STEPS in inside(root, "dpkg", "-i", "/tmp/callstats.deb")
     come = files(root) - before
     assert {"usr/bin/callstats", "usr/share/callstats/schema.sql", "usr/share/man/man8/callstats.8.gz"} <= come
     pages = {f"usr/share/man/man8/{page.name}.gz" for page in (PROJECT / "deploy" / "man").iterdir()}
@@ -143,7 +146,8 @@ def test_package_installs_works_upgrades_and_purges(package, root):
     finally:
         cluster.remove()
 
-    inside(root, "dpkg", "-i", "/tmp/callstats.deb")  # an upgrade keeps what was changed
+    # An upgrade keeps what was changed.
+    assert NEXT_STEPS not in inside(root, "dpkg", "-i", "/tmp/callstats.deb")
     assert url in env.read_text() and token_file.read_text() == token
     inside(root, "dpkg", "--remove", "callstats")
     assert not (root / "usr/bin/callstats").exists() and env.exists()

@@ -165,7 +165,7 @@ def test_package_lifecycle_works_as_printed(debian, built, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("debian", ["Debian 13"], indirect=True)
+@pytest.mark.parametrize("debian", SUITES, indirect=True)
 def test_install_by_hand_serves_as_printed(debian, built, start):
     machine = start(Machine, system=debian)
     operator = Operator(machine, checkout(machine, built))
