@@ -1,6 +1,7 @@
 """Fixtures: one private PostgreSQL for all tests, a database and a worker for each."""
 import os
 import random
+import signal
 import sys
 
 import pytest
@@ -16,6 +17,8 @@ from tests.support.worker import Worker  # noqa: E402
 
 def pytest_configure(config):
     config.pluginmanager.register(no_skips)
+    # A shell's background ignores Ctrl-C, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook

@@ -48,7 +48,6 @@ def test_once_checks_its_answers_and_exits(tmp_path):
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
-    # What a shell starts in the background ignores Ctrl-C, and so does what these tests start then.
     process = subprocess.Popen(
         [PROJECT / "deploy" / "try"],
         stdout=subprocess.PIPE,
@@ -56,7 +55,6 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
         text=True,
         env=environment(tmp_path),
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         lines = []
