@@ -14,8 +14,8 @@
 -- Ids come from the sequence callstats.call_id_seq. Whoever may insert calls gets the privilege to use it; for those
 -- who get it later, create_month_partitions does that. An id is unique within its partition and organization.
 --
--- Calls for which there is no partition are refused, so let partitions be created every day, by
--- deploy/systemd/callstats-partitions.timer or with pg_cron; callstats check watches them:
+-- Calls for which there is no partition are refused, so let partitions be created every day, by the
+-- unit callstats-partitions.timer or with pg_cron; callstats check watches them:
 --
 --   select cron.schedule('callstats partitions', '30 3 * * *', 'select callstats.create_month_partitions(3)')
 --

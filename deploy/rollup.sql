@@ -5,7 +5,7 @@
 --
 -- Writers append: a statement that changes calls adds one row for each group that it touches, positive or negative. No
 -- row of the rollup is ever waited for, so nobody deadlocks over it. callstats.compact() merges those rows; let it run
--- every few minutes, by deploy/systemd/callstats-compact.timer or with pg_cron:
+-- every few minutes, by the unit callstats-compact.timer or with pg_cron:
 --
 --   select cron.schedule('callstats', '*/5 * * * *', 'call callstats.compact()')
 --

@@ -1,17 +1,24 @@
 """Fixtures: one private PostgreSQL for all tests, a database and a worker for each."""
 import os
 import random
+import signal
 import sys
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from tests.support import torture  # noqa: E402
+from tests.support import no_skips, torture  # noqa: E402
 from tests.support.browser import Browser  # noqa: E402
 from tests.support.postgres import Cluster  # noqa: E402
 from tests.support.sample import DATA, ONE_FOLDER, Failing, Gated  # noqa: E402
 from tests.support.worker import Worker  # noqa: E402
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(no_skips)
+    # A shell's background ignores Ctrl-C, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook

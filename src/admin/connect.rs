@@ -2,7 +2,11 @@
 
 use crate::admin::error::Error;
 use crate::database::{Connector, DatabaseUrl};
+use crate::store::{DatabaseError, DatabaseErrorKind};
 use postgres::Client;
+
+/// What psql's way to connect depends on.
+const PG_VARIABLES: &str = "the PG variables of the environment";
 
 /// Connects by `--database`, `DATABASE_URL`, or as psql does.
 pub fn connect(database: Option<&str>) -> Result<Client, Error> {
@@ -10,7 +14,7 @@ pub fn connect(database: Option<&str>) -> Result<Client, Error> {
     let (from, text) = match (database, variable("DATABASE_URL")) {
         (Some(text), _) => ("--database", text.to_owned()),
         (None, Some(text)) => ("DATABASE_URL", text),
-        (None, None) => ("the PG variables of the environment", String::new()),
+        (None, None) => (PG_VARIABLES, String::new()),
     };
     let url: DatabaseUrl = text.parse().map_err(|error: String| {
         let general = "give a libpq URI or key=value pairs, such as postgresql://postgres@db.example/calls";
@@ -19,6 +23,18 @@ pub fn connect(database: Option<&str>) -> Result<Client, Error> {
     })?;
     let connector = Connector::for_operator(&url).map_err(|error| Error::new(error, ""))?;
     connector.client().map_err(|error| {
-        Error::new(error.message, format!("{}; this connected by {from}", error.hint.replace("DATABASE_URL", from)))
+        let hint = format!("{}; this connected by {from}", hint(&error, from));
+        Error::new(error.message, hint)
     })
+}
+
+fn hint(error: &DatabaseError, from: &str) -> String {
+    if from != PG_VARIABLES {
+        return error.hint.replace("DATABASE_URL", from);
+    }
+    // Nothing says where to connect: root, for one, is no role of PostgreSQL.
+    if error.kind == DatabaseErrorKind::Refused {
+        return "connect as the owner of the schema: sudo -u postgres env PGDATABASE=calls callstats ...".to_owned();
+    }
+    error.hint.replace("DATABASE_URL is", &format!("{from} are")).replace("DATABASE_URL", from)
 }

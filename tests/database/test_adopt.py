@@ -53,8 +53,11 @@ def instants_around(day, zone):
             yield middle + datetime.timedelta(minutes=minutes, seconds=seconds)
 
 
-@pytest.mark.parametrize("column, unit", [("timestamptz", None), ("bigint", "s"), ("bigint", "ms"), ("numeric", "s"),
-                                          ("double precision", "ms")])
+@pytest.mark.parametrize("column, unit", [
+    ("timestamptz", None),
+    *(pytest.param(*column, marks=pytest.mark.slow)
+      for column in (("bigint", "s"), ("bigint", "ms"), ("numeric", "s"), ("double precision", "ms"))),
+])
 @pytest.mark.parametrize("zone", ZONES)
 def test_each_instant_around_each_change_of_clocks_is_on_its_local_day(database, start, zone, column, unit):
     database.query(FLAT.format(column, "int"))

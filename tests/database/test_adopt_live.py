@@ -121,6 +121,7 @@ def test_memory_of_the_worker_does_not_grow_with_an_adopted_range(database, star
     assert worker.status("VmHWM") < 32 * 1024
 
 
+@pytest.mark.slow
 def test_an_answer_is_never_wrong_while_mappings_come_and_go(database, start):
     """A request sees one mapping, the other, or none; it may be told to come again, and gets no internal error."""
     database.query(FLAT.format("timestamptz", "int"))
@@ -162,7 +163,7 @@ def test_a_table_that_is_gone_for_a_moment_is_never_an_internal_error(database, 
     assert body(worker, "acme/support", "20260304") == right
 
 
-@pytest.mark.parametrize("mode", ["session", "transaction"])
+@pytest.mark.parametrize("mode", [pytest.param("session", marks=pytest.mark.slow), "transaction"])
 def test_every_command_works_through_a_pooler_and_leaves_its_session_as_it_was(database, start, mode):
     """One server session, which others use after each transaction."""
     database.query(FLAT.format("timestamptz", "int"))

@@ -46,6 +46,7 @@ def mariadb():
     server.remove()
 
 
+@pytest.mark.slow
 def test_asterisk_in_mariadb_is_asked_for_the_days_alone(database, start, mariadb):
     mariadb.query("""create database asterisk; use asterisk;
         create table cdr (calldate datetime not null, src varchar(80), dst varchar(80), dcontext varchar(80),

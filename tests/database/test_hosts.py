@@ -34,7 +34,7 @@ def timed(function):
     return function(), time.monotonic() - began
 
 
-@pytest.mark.parametrize("kind", ["TCP", "Unix"])
+@pytest.mark.parametrize("kind", [pytest.param("TCP", marks=pytest.mark.slow), "Unix"])
 def test_host_after_a_silent_one_is_used(kind, replay_database, start):
     folder = Folder("silent")
     if kind == "Unix":
@@ -57,7 +57,7 @@ def test_host_after_a_silent_one_is_used(kind, replay_database, start):
     folder.remove()
 
 
-@pytest.mark.parametrize("kind", ["TCP", "Unix"])
+@pytest.mark.parametrize("kind", ["TCP", pytest.param("Unix", marks=pytest.mark.slow)])
 def test_silent_host_is_reported_in_time(kind, replay_database, start):
     folder = Folder("silent")
     folder.path.chmod(0o777)

@@ -161,6 +161,7 @@ def test_file_that_an_earlier_version_loaded_is_known(site):
     assert "0 new, 1 unchanged" in site.load("calls.csv")
 
 
+@pytest.mark.slow
 def test_growing_file_is_read_up_to_its_length_when_opened(site):
     site.write("calls.csv", HEADER + ROW * 200_000)
     written = threading.Event()
@@ -503,6 +504,7 @@ def test_role_with_the_printed_privileges_loads(site):
         site.database.query("drop owned by callstats_loader; drop role callstats_loader")
 
 
+@pytest.mark.slow
 def test_memory_stays_small_whatever_the_file(site):
     site.write("fold.toml", 'call = "agent"')
     lines = (f"acme,support,folder {number % 50},agent{number % 90_000},2026-03-03 08:15:00,{number % 600}\n"

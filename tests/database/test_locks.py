@@ -58,6 +58,7 @@ class Writers:
         assert self.errors == [] and self.longest < 2
 
 
+@pytest.mark.slow
 def test_rollup_script_beside_writers_aborts_no_transaction(a_thousand_calls):
     a_thousand_calls.script(DEPLOY / "rollup.sql")
     with Writers(a_thousand_calls) as writers:

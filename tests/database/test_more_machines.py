@@ -115,6 +115,7 @@ def test_shards_answer_as_one_server(shards, start):
         assert of_worker and all("GROUP BY" in statement for statement in of_worker), of_worker
 
 
+@pytest.mark.slow
 def test_organizations_of_one_shard_count_once_each_with_an_adopted_table_beside_them(shards, start):
     """A statement without an organization would read the shard for each of them."""
     coordinator, one, _ = shards
@@ -139,6 +140,7 @@ def test_organizations_of_one_shard_count_once_each_with_an_adopted_table_beside
     assert "one that names no organization_id counts a call once for each organization of its shard" in text, text
 
 
+@pytest.mark.slow
 def test_plan_of_a_year_on_shards_aggregates_there(shards):
     coordinator = shards[0]
     text = (PROJECT / "src" / "database" / "sql" / "organization_days.sql").read_text()

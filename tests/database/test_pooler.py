@@ -199,6 +199,7 @@ def test_statement_is_cancelled_through_a_pooler(mode, one_folder, pgbouncer, st
 RETRY = {"server_login_retry": 1}
 
 
+@pytest.mark.slow
 def test_pooler_that_restarts_or_pauses_is_waited_for(replay_database, pgbouncer, start):
     pooler = start(pgbouncer, replay_database, "transaction", **RETRY)
     worker = start(Worker, pooler.url, CALLSTATS_DB_WAIT_MS="5000")

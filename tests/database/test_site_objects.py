@@ -188,6 +188,7 @@ def test_first_version_is_upgraded_whole(cluster):
     database.drop()
 
 
+@pytest.mark.slow
 def test_logical_replication_copies_calls_sums_and_partitions():
     """From one cluster to another, as a publication of all tables: answers, changes, merging, truncation."""
     with contextlib.ExitStack() as stack:

@@ -32,9 +32,10 @@ def test_certificates_are_verified_as_psql_verifies_them(name, root, tls_server,
             same(url, certificates)
 
 
-@pytest.mark.parametrize(
-    "rules", ["hostssl all all localhost trust", "hostnossl all all localhost trust", "host all all localhost trust"]
-)
+@pytest.mark.parametrize("rules", [
+    "host all all localhost trust",
+    *(pytest.param(f"{kind} all all localhost trust", marks=pytest.mark.slow) for kind in ("hostssl", "hostnossl")),
+])
 def test_every_sslmode_ends_as_in_psql(rules, tls_server, certificates):
     tls_server.present("snakeoil", rules)
     for mode in MODES:

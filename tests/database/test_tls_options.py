@@ -26,6 +26,7 @@ def library():
     return {"LD_LIBRARY_PATH": str(fetched(NEWEST) / "lib")}
 
 
+@pytest.mark.slow
 def test_revoked_certificates_are_refused_as_in_psql(tls_server, certificates, library):
     files = [f"sslcrl={certificates / name}.crl" for name in ("none", "all", "nowhere")]
     folders = [f"sslcrldir={certificates / name}" for name in ("none", "all", "nowhere", "void")]

@@ -23,6 +23,7 @@ def one_organization(database):
     return database
 
 
+@pytest.mark.slow
 def test_every_accepted_time_zone_agrees_with_a_second_source(one_organization):
     """Each name that PostgreSQL lists, at moments from 1970 to 2037, against Python's own reading of IANA's data."""
     moments = [datetime.datetime(1970, 1, 1, 0, 30, tzinfo=datetime.UTC) + datetime.timedelta(days=29 * n)

@@ -46,6 +46,10 @@ REFUSED = {
     "an old version": f"GET /stats/acme/support?token={TOKEN} HTTP/1.0\r\nHost: stats.example\r\n\r\n",
     "referer": f"GET /stats/acme/%zz HTTP/1.1\r\n{HEAD}Referer: http://x/?token={TOKEN}\r\n\r\n",
 }
+
+# Seconds that an answer is waited for, where the web server waits for the rest of the request meanwhile.
+PATIENCE = {"large body": 1}
+
 # Requests whose line cannot be read: there is no host in them, so they are the port's first server's.
 UNREADABLE = {
     "no method": f" /stats/acme/support?token={TOKEN}\r\n\r\n",

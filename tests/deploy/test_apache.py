@@ -9,7 +9,7 @@ from ..support.sample import BILLING, DAY
 from ..support.webservers import Apache, ApacheCgid, ApacheFcgid
 from ..support.worker import ROOT_TOKEN, Worker
 from . import errors
-from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
+from .errors import PATIENCE, REFUSED, TOKEN, UNREADABLE, check_form, parse
 
 OTHER_SITE = """
 <VirtualHost *:80>
@@ -56,7 +56,7 @@ def test_refused_requests_get_the_documented_form(apache):
                 "path with a broken escape": (400, errors.MALFORMED), "bad header": (400, errors.MALFORMED),
                 "bad length": (400, errors.MALFORMED)}
     for name, request in REFUSED.items():
-        answer = apache.raw(request.encode("latin-1"))
+        answer = apache.raw(request.encode("latin-1"), PATIENCE.get(name, 10))
         if name.startswith("CONNECT"):  # no path of ours, and methods of Apache's choice
             assert answer.startswith(b"HTTP/1.1 4") and b'{"error":' in answer
         elif answer.startswith(b"HTTP/"):
@@ -92,8 +92,8 @@ def test_other_sites_stay_as_they_are(kind, replay_worker, start):
     host = [("Host", "stats.example")]
     assert server.ask("GET", DAY, host)[0] == 200
     assert server.ask("GET", "/callstats-probe", host)[0] == 200
-    for request in REFUSED.values():
-        server.raw(request.encode("latin-1"))
+    for name, request in REFUSED.items():
+        server.raw(request.encode("latin-1"), PATIENCE.get(name, 10))
     for path, name in PATHS.items():
         status, headers, body = server.ask("GET", path, [("Host", "other.example")])
         assert (status, body) == (200, f"other's {name}".encode()), path

@@ -1,5 +1,4 @@
 """`callstats check`: a line for each thing that must be right, and a fix for each that is not."""
-import contextlib
 import json
 import os
 import socket
@@ -130,43 +129,66 @@ def listener(checked):
         yield listener
 
 
-def test_check_explains_a_socket_that_this_user_may_not_open(checked, listener):
+def test_check_passes_on_a_socket_that_only_the_web_server_may_use(checked, listener):
+    """As systemd creates it; the worker's user need not be able to connect."""
     path = checked.folder / "socket"
-    named = {"CALLSTATS_SOCKET": str(path)}
+    path.chmod(0)
+    os.chown(path, 0, 0)
+    checked.folder.path.chmod(0o555)
+    code, out = checked.run(CALLSTATS_SOCKET=str(path))
+    listens = "ok     socket           a process listens on {}; it is for user root and group root (mode 0000)\n"
+    assert code == 0 and listens.format(path) in out
+    other = checked.folder.path.with_name(f"{checked.folder.path.name}-link")
+    other.symlink_to(checked.folder.path)
+    code, out = checked.run(CALLSTATS_SOCKET=str(other / "socket"))
+    other.unlink()
+    assert code == 0 and listens.format(other / "socket") in out
     path.chmod(0o666)
-    assert "a worker listens" in checked.run(**named)[1]
-    with contextlib.ExitStack() as waiting:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                client = waiting.enter_context(socket.socket(socket.AF_UNIX))
-                client.setblocking(False)
-                client.connect(str(path))
-        assert "a worker listens" in checked.run(**named)[1], "its queue is full"
+    code, out = checked.run(CALLSTATS_SOCKET=str(path))
+    assert code == 0 and f"ok     socket           a process listens on {path}\n" in out
+    listener.settimeout(0)
+    with pytest.raises(BlockingIOError):  # a connection would start the worker
+        listener.accept()
+
+
+def test_check_explains_a_socket_that_the_web_server_may_not_open(checked, listener):
+    """The web server's user cannot read the root token."""
+    path = checked.folder / "socket"
+    os.chown(checked.root_token_file, 0, 0)
+    checked.root_token_file.chmod(0o640)
+    path.chmod(0o666)
+    assert f"a process listens on {path}\n" in checked.run(CALLSTATS_SOCKET=str(path))[1]
     path.chmod(0o640)
     os.chown(path, 0, 0)
-    found = wrong(checked, "socket", **named)
-    assert "user nobody may not open" in found and "Permission denied" in found
-    assert "mode 0640, user root and group root" in found and "SocketGroup=" in found
+    _, out = checked.run(CALLSTATS_SOCKET=str(path))
+    [found] = [line for line in out.splitlines() if line.startswith("FAIL   socket")]
+    assert f"user nobody may not open {path}: Permission denied" in found
+    assert "it is for user root and group root (mode 0640)" in found and "SocketGroup=" in out
     inner = checked.folder / "inner"
     inner.mkdir(mode=0o700)
-    found = wrong(checked, "socket", CALLSTATS_SOCKET=str(inner / "socket"))
-    assert "Permission denied" in found and "let user nobody enter the folders above it" in found
+    _, out = checked.run(CALLSTATS_SOCKET=str(inner / "socket"))
+    assert "Permission denied" in out and "let user nobody enter the folders above it" in out
 
 
-def test_check_explains_a_socket_that_nobody_listens_at(checked, listener):
+def test_check_explains_a_socket_that_nobody_listens_on(checked, listener):
     path = checked.folder / "socket"
     path.chmod(0o666)
     listener.close()
     code, out = checked.run(CALLSTATS_SOCKET=str(path))
-    assert code == 0 and "WARN   socket" in out and "Connection refused" in out and "start the worker" in out
+    assert code == 0 and "WARN   socket" in out and "no process listens on" in out
+    assert "which can be created" in out and "start the worker" in out
+    checked.folder.path.chmod(0o555)
+    assert "no process listens on" in wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
+    checked.folder.path.chmod(0o755)
     path.unlink()
     path.write_text("x")
-    assert "is a file that is not a socket" in wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
+    assert "is not a socket" in wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
     path.unlink()
+    code, out = checked.run(CALLSTATS_SOCKET=str(path))
+    assert code == 0 and "which can be created" in out
     checked.folder.path.chmod(0o555)
     found = wrong(checked, "socket", CALLSTATS_SOCKET=str(path))
-    assert "does not exist, and user nobody cannot create it" in found
-    assert "start the worker, or create its folder" in found
+    assert "user nobody cannot create it" in found and "create its folder" in found
 
 
 def test_check_reads_the_environment_file_that_is_named(checked):

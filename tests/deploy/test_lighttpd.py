@@ -22,8 +22,8 @@ class Beside(Lighttpd):
             self.machine.write(f"/var/www/html/{name}", f"other's {name}")
         self.machine.run("lighty-enable-mod accesslog")
 
-    def type(self, *commands):
-        super().type(*(command for command in commands if "#alone#" not in command))
+    def type(self, *commands, **place):
+        super().type(*(command for command in commands if "#alone#" not in command), **place)
 
 
 @pytest.fixture(scope="module", params=[Lighttpd, Beside], ids=lambda kind: kind.__name__)

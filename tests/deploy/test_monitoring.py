@@ -83,7 +83,7 @@ def test_prometheus_watches_a_worker_as_installed(installed):
         installed.run(line)
     installed.run(["ln", "-s", PROJECT, "/root/checkout"])
     for command in printed(MONITORING / "prometheus.yml"):
-        installed.run(f"cd /root/checkout && {command}")
+        installed.run(f"cd /root/checkout/deploy/monitoring && {command}")
 
     def query(expression):
         done = installed.try_run(["curl", "-sfG", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode",

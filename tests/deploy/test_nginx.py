@@ -12,7 +12,7 @@ from ..support.sample import BILLING, DAY
 from ..support.webservers import Nginx, NginxCgi
 from ..support.worker import ROOT_TOKEN, Worker
 from . import errors
-from .errors import REFUSED, TOKEN, UNREADABLE, check_form, parse
+from .errors import PATIENCE, REFUSED, TOKEN, UNREADABLE, check_form, parse
 
 
 class BesideDefault(Nginx):
@@ -44,7 +44,7 @@ EXPECTED = {"TRACE": (405, errors.METHOD), "CONNECT with a path": (405, errors.M
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_request_gets_the_documented_form(nginx, name):
-    status, headers, body = parse(nginx.raw(REFUSED[name].encode("latin-1")))
+    status, headers, body = parse(nginx.raw(REFUSED[name].encode("latin-1"), PATIENCE.get(name, 10)))
     assert status >= 400
     error = check_form(status, headers, body)
     if name in EXPECTED:
@@ -63,8 +63,8 @@ def test_unreadable_request_gets_the_documented_form(nginx, name):
 
 
 def test_no_token_reaches_a_log(nginx):
-    for request in [*REFUSED.values(), *UNREADABLE.values()]:
-        nginx.raw(request.encode("latin-1"))
+    for name, request in {**REFUSED, **UNREADABLE}.items():
+        nginx.raw(request.encode("latin-1"), PATIENCE.get(name, 10))
     assert nginx.ask("GET", DAY)[0] == 200
     nginx.ask("GET", f"/callstats-probe?token={TOKEN}")
     nginx.ask("GET", "/callstats-probe", [("Referer", f"http://x/?token={TOKEN}")])

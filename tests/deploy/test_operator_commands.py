@@ -273,6 +273,18 @@ def test_database_that_is_unavailable_is_reported_without_the_password(operator)
         assert stderr.startswith("callstats: cannot use --database to connect: ") and stderr.count("Hint: ") == 1
 
 
+@pytest.mark.parametrize("variable", ["PGUSER", "PGDATABASE"])
+def test_unknown_role_or_database_has_a_hint_that_connects(variable, operator):
+    """As root after the installation, who is no role of PostgreSQL."""
+    del operator.environment[variable]
+    stderr = operator.refused("tenant", "list")
+    assert "does not exist" in stderr and "Hint: connect as the owner of the schema: sudo -u postgres env " in stderr
+    assert "; this connected by the PG variables of the environment\n" in stderr
+    operator.environment = {"PGHOST": "/nowhere"}
+    stderr = operator.refused("tenant", "list")
+    assert "is running and that the PG variables of the environment are correct" in stderr
+
+
 def test_workers_role_is_refused_with_a_hint(acme, database):
     stderr = acme.refused("tenant", "add", "x", "--database", database.url)
     assert "permission denied" in stderr and "Hint: connect as the owner" in stderr

@@ -21,9 +21,9 @@ class Stock:
         machine.write("/etc/callstats/root-token", ROOT_TOKEN, 0o640)
         machine.run("chgrp callstats_worker /etc/callstats/root-token")
         debian_postgresql(machine)
-        commands = printed(self.file)
         self.type("a2dissite 000-default" if "apache" in str(self.file) else "true")
-        self.type(*(line for line in commands if not line.startswith("systemctl")))
+        commands = (line for line in printed(self.file) if not line.startswith("systemctl"))
+        self.type(*commands, place=self.file.parent)
         # What `systemctl reload postgresql` comes to.
         machine.run("pg_ctlcluster $(pg_lsclusters -h | awk '{print $1, $2}') reload")
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 
 import pytest
@@ -13,7 +12,7 @@ from ..support.documents import blocks, kind, printed, section
 from ..support.overlay import Booted, Machine
 from ..support.processes import CALLSTATS, PROJECT, wait_until
 from ..support.worker import ROOT_TOKEN
-from .conftest import clean_debian
+from .conftest import SUITES, checkout
 
 CONTAINERS = "tests/deploy/test_container.py::test_image_serves_and_stops_as_printed"
 [MULTIWATCH] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
@@ -138,34 +137,9 @@ def built():
     return [PROJECT / "target" / "release" / "callstats", *(PROJECT / "target" / "debian").glob("callstats_*.deb")]
 
 
-def checkout(machine, built=()):
-    """The files of the project in a machine that has its name, and those that were built."""
-    machine.run("echo 127.0.0.1 localhost $(hostname) >/etc/hosts")
-    folder = machine.path("/srv/callstats")
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True)
-    for name in filter(None, done.stdout.decode().split("\0")):
-        if (PROJECT / name).is_symlink() or (PROJECT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, folder / name, follow_symlinks=False)
-    for file in built:
-        target = folder / file.relative_to(PROJECT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, target)
-    return "/srv/callstats"
-
-
 def answer_of(blocks):
     """The answer that the last of these blocks shows."""
     return json.loads(blocks[-1].text)
-
-
-# Clean Debian systems, without any package that the documents do not install.
-SUITES = {"Debian 12": "bookworm", "Debian 13": "trixie"}
-
-
-@pytest.fixture(scope="module")
-def debian(request):
-    return clean_debian(SUITES[request.param])
 
 
 @pytest.mark.slow
@@ -191,7 +165,7 @@ def test_package_lifecycle_works_as_printed(debian, built, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("debian", ["Debian 13"], indirect=True)
+@pytest.mark.parametrize("debian", SUITES, indirect=True)
 def test_install_by_hand_serves_as_printed(debian, built, start):
     machine = start(Machine, system=debian)
     operator = Operator(machine, checkout(machine, built))

@@ -114,7 +114,7 @@ def test_sysv_script_reports_an_invalid_setting(machine):
 def test_log_of_the_sysv_script_is_rotated(machine):
     machine.run(["ln", "-s", PROJECT, "/root/checkout"])
     for command in printed(PROJECT / "deploy" / "logrotate" / "callstats"):
-        machine.run(f"cd /root/checkout && {command}")
+        machine.run(f"cd /root/checkout/deploy/logrotate && {command}")
     machine.run("/etc/init.d/callstats start")
     assert answers(machine)
     log = machine.path("/var/log/callstats.log")
@@ -214,6 +214,7 @@ def test_sysv_script_reads_the_environment_as_systemd_does():
         machine.stop()
 
 
+@pytest.mark.slow
 def test_multiwatch_restarts_the_worker_without_a_busy_loop(machine):
     [line] = [command for block in section("docs/operations.md", "Install by hand") for command in block.commands()
               if "multiwatch -r" in command]

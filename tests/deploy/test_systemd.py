@@ -68,6 +68,25 @@ def test_service_answers_after_start_reload_and_restart(installed):
     assert socket_age(installed) == since
 
 
+def test_check_passes_beside_the_service(installed):
+    """Its socket is the web server's, and systemd's."""
+    env = installed.path("/etc/callstats/callstats.env")
+    right = env.read_text()
+    configure(installed, f"CALLSTATS_SOCKET={SOCKET}")
+    for moment in ("start", "stop"):
+        installed.run(f"systemctl {moment} callstats.service")
+        out = installed.run("runuser -u callstats_worker -- callstats check")
+        assert f"ok     socket           a process listens on {SOCKET};" in out
+    as_root = installed.try_run("callstats check").stdout
+    assert "Fix: run this as the worker's user: sudo -u callstats_worker callstats check; if" in as_root
+    installed.run("systemctl stop callstats.socket")
+    out = installed.try_run("runuser -u callstats_worker -- callstats check").stdout
+    assert "FAIL   socket" in out and "Fix: systemctl enable --now callstats.socket" in out
+    installed.run("systemctl enable --now callstats.socket")
+    installed.run("runuser -u callstats_worker -- callstats check")
+    env.write_text(right)
+
+
 def test_restart_returns_when_connections_are_accepted(installed):
     for _ in range(3):
         installed.run("systemctl restart callstats")
@@ -143,6 +162,7 @@ def test_idle_worker_uses_no_cpu(installed):
     wait_until(rested, 60, "ten seconds with a single wake-up")
 
 
+@pytest.mark.slow
 def test_killed_worker_is_restarted(installed):
     since = socket_age(installed)
     for _ in range(7):  # more often than a start limit would allow
@@ -283,7 +303,7 @@ def test_credentials_work_as_documented_in_the_unit(installed):
     # Over TCP, so that the password counts.
     configure(installed, 'DATABASE_URL="host=127.0.0.1 dbname=calls user=callstats_worker"')
     for command in commands:
-        installed.run(f"cd /root/checkout && {command}")
+        installed.run(f"cd /root/checkout/deploy/systemd && {command}")
     assert ask(installed).status == 200
     pid = show(installed, "callstats.service", "MainPID")
     assert installed.path(f"/proc/{pid}/cmdline").read_bytes() == b"/usr/bin/callstats\0"

@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from ..support.overlay import Machine
 from ..support.processes import PROJECT, wait_until
+from .conftest import checkout
 
 TRY = PROJECT / "deploy" / "try"
 
@@ -46,7 +48,6 @@ def test_once_checks_its_answers_and_exits(tmp_path):
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
-    # What a shell starts in the background ignores Ctrl-C, and so does what these tests start then.
     process = subprocess.Popen(
         [PROJECT / "deploy" / "try"],
         stdout=subprocess.PIPE,
@@ -54,7 +55,6 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
         text=True,
         env=environment(tmp_path),
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         lines = []
@@ -84,7 +84,7 @@ def test_unknown_arguments_print_usage():
 CURLRC = "include\nuser-agent = odd\n"
 
 
-@pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank"])
+@pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank", "cargo"])
 def test_settings_of_the_caller_change_nothing(name, tmp_path):
     variables, options = environment(tmp_path), {}
     if name == "proxy":
@@ -102,6 +102,8 @@ def test_settings_of_the_caller_change_nothing(name, tmp_path):
     elif name == "blank":
         (tmp_path / "with a blank").mkdir()
         variables |= {"TMPDIR": str(tmp_path / "with a blank")}
+    elif name == "cargo":
+        variables |= {"CARGO_TARGET_DIR": str(tmp_path / "target"), "CARGO_BUILD_TARGET": "none-such"}
     done = subprocess.run([TRY, "--once"], capture_output=True, text=True, env=variables, **options)
     assert done.returncode == 0 and "all answers were right" in done.stdout, done.stdout + done.stderr
 
@@ -136,6 +138,52 @@ def test_unusable_temporary_folder_is_reported_at_once(folder, words, tmp_path):
     variables = os.environ | {"TMPDIR": str(tmp_path / (folder or "missing"))}
     done = subprocess.run([TRY, "--once"], capture_output=True, text=True, env=variables)
     assert done.returncode == 1 and words in done.stderr and done.stdout == ""
+
+
+# A debug build in all but name, which takes minutes less, of the crates that this machine has.
+CARGO = '[net]\noffline = true\n[profile.release]\nopt-level = 0\nlto = "off"\ncodegen-units = 16\n'
+REGISTRY = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo")) / "registry"
+
+
+@pytest.fixture
+def without_rust(debian):
+    """A clean Debian with a checkout, and with no cargo."""
+    with tempfile.TemporaryDirectory(prefix="callstats-disk-", dir="/dev/shm") as disk:
+        machine = Machine(disk, system=debian)
+        try:
+            checkout(machine)
+            for name in ("cache", "index"):
+                shutil.copytree(REGISTRY / name, machine.path(f"/root/.cargo/registry/{name}"))
+            machine.write("/root/.cargo/config.toml", CARGO)
+            assert machine.try_run("type cargo").returncode != 0
+            yield machine
+        finally:
+            machine.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["Debian 12"], indirect=True)
+def test_rust_of_the_distribution_is_installed_and_builds_it(without_rust):
+    out = without_rust.run("cd /srv/callstats && deploy/try --once 2>&1", timeout=900)
+    print("\n".join(line for line in out.splitlines() if line.startswith(("==", "installing"))))
+    assert out.index("== Rust: of the distribution") < out.index("installing cargo-web\n") < out.index("== packages:")
+    assert out.index("Compiling callstats v") < out.index("all answers were right")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["Debian 13"], indirect=True)
+def test_build_starts_with_the_rust_of_the_distribution(without_rust):
+    """The image of Containerfile is built by the same one to the end."""
+    without_rust.write("/root/log", "")
+    command = without_rust.entering(["sh", "-c", "cd /srv/callstats && deploy/try --once >/root/log 2>&1"])
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    log = without_rust.path("/root/log")
+    wait_until(lambda: "   Compiling " in log.read_text() or process.poll() is not None, 300, "the build has started")
+    text = log.read_text()
+    without_rust.stop()
+    process.wait(20)
+    assert text.index("== Rust: of the distribution") < text.index("installing cargo\n") < text.index("== packages:")
+    assert "   Compiling " in text, text
 
 
 def test_missing_rust_names_the_package_of_the_distribution(tmp_path):

@@ -51,8 +51,13 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("size", [{}, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+# Each state, each scheme and each size without the slow ones, too.
+LOOKS = [pytest.param("light", {}, id="light-desk"), pytest.param("dark", PHONE, id="dark-phone"),
+         pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.slow),
+         pytest.param("dark", {}, id="dark-desk", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("scheme, size", LOOKS)
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_no_violation(page, stub, axe, state, scheme, size):
     page.browser.look(scheme, **size)

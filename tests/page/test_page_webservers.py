@@ -19,6 +19,7 @@ from tests.support.webservers import (
     Lighttpd,
     Nginx,
     WithPage,
+    commands,
 )
 from tests.support.worker import ROOT_TOKEN
 
@@ -39,8 +40,8 @@ class LighttpdAlone(Lighttpd):
 class LighttpdBeside(Lighttpd):
     """Without the lines for a server that serves nothing else."""
 
-    def type(self, *commands):
-        super().type(*(command for command in commands if "#alone#" not in command))
+    def type(self, *commands, **place):
+        super().type(*(command for command in commands if "#alone#" not in command), **place)
 
 
 class HAProxyBeforeNginx(HAProxy):
@@ -51,8 +52,8 @@ class HAProxyBeforeNginx(HAProxy):
     def prepare(self):
         super().prepare()
         lines = re.findall(r"^#  \d\. (.*)$", self.file.read_text(), re.M)
-        assert [line for line in lines if line.startswith("systemctl")] == [lines[3], lines[5]]
-        self.type(*lines[:3], "nginx", lines[4])
+        assert [line for line in lines if line.startswith("systemctl")] == [lines[2], lines[4]]
+        self.type(commands(Nginx.file)[0], *lines[:2], "nginx", lines[3])
 
 
 KINDS = [Nginx, Apache, ApacheFcgid, ApacheCgid, LighttpdAlone, LighttpdBeside, HAProxy, Caddy]

@@ -212,6 +212,7 @@ def test_today_is_that_of_the_organization(browser, database, start):
         browser.command("Emulation.setTimezoneOverride", timezoneId="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", ["day", "week", "month"])
 def test_year_is_shown_within_two_seconds(browser, database, start, interval):
     database.query("""

@@ -14,6 +14,7 @@ import psycopg2
 from .processes import PROJECT, Folder, Process, as_user, wait_until
 
 MAX_CONNECTIONS = 200
+TEMPLATE = "with_schema"
 WORKER_CONNECTIONS = 150
 
 
@@ -41,6 +42,7 @@ class Cluster:
         self.programs = f"{fetched(version)}/bin" if version else programs()
         self.data = self.folder / "data"
         self.numbers = itertools.count(1)
+        self.has_template = self.has_schema = False
         self.process = None
         self.make()
         self.settings = [
@@ -103,14 +105,30 @@ class Cluster:
     def database(self, name=None, with_schema=True, kind=None, **options):
         """A new, empty database; `kind` is a subclass of Database."""
         name = name or f"test{next(self.numbers)}"
+        copied = with_schema and self.has_schema and not options
+        if copied:
+            self.make_template()
+            options = {"template": TEMPLATE}
         words = " ".join(f"{key} {value}" for key, value in options.items())
         self.execute(f"create database {name} {words}")
         database = (kind or Database)(self, name)
-        if with_schema:
+        if with_schema and not copied:
             database.script(PROJECT / "deploy" / "schema.sql")
+            self.has_schema = True
+        if with_schema:
             # Workers of several tests share the role: those that stay keep none of the others from connecting.
             self.execute(f"alter role callstats_worker connection limit {WORKER_CONNECTIONS}")
         return database
+
+    def make_template(self):
+        """A database with the schema, which is copied ten times as fast as it is created."""
+        if not self.has_template:
+            self.execute(f"create database {TEMPLATE}")
+            template = Database(self, TEMPLATE)
+            template.script(PROJECT / "deploy" / "schema.sql")
+            template.connection.close()
+            self.execute(f"alter database {TEMPLATE} allow_connections false")
+            self.has_template = True
 
 
 class Replica(Cluster):

@@ -40,10 +40,14 @@ class WebServer:
         """Starts it, or reloads its configuration."""
         raise NotImplementedError
 
-    def type(self, *commands):
-        """Types commands as they are printed, in a checkout."""
+    def type(self, *commands, place=PROJECT):
+        """Types commands as they are printed, in a checkout or one of its folders."""
         for command in commands:
-            self.machine.run(f"cd /root/checkout && {command}")
+            self.machine.run(f"cd /root/checkout/{place.relative_to(PROJECT)} && {command}")
+
+    def install(self, file):
+        """As the shipped file prints it."""
+        self.type(*commands(file), place=file.parent)
 
     # Where programs outside of the machine find it.
 
@@ -167,7 +171,7 @@ class Nginx(InFrontOfWorker, WebServer):
         self.machine.run("rm /etc/nginx/sites-enabled/default && nginx")  # it runs, and listens on no port yet
 
     def start(self):
-        self.type(*commands(self.file))
+        self.install(self.file)
 
     def switch_on_cache(self):
         """As the file says."""
@@ -193,7 +197,7 @@ class NginxCgi(StartsWorker, WebServer):
         self.machine.run("rm /etc/nginx/sites-enabled/default && nginx")
 
     def start(self):
-        self.type(*commands(Nginx.file))
+        self.install(Nginx.file)
 
 
 class Apache(InFrontOfWorker, WebServer):
@@ -202,7 +206,8 @@ class Apache(InFrontOfWorker, WebServer):
 
     def prepare(self):
         super().prepare()
-        self.type("a2dissite 000-default", *commands(self.file))
+        self.type("a2dissite 000-default")
+        self.install(self.file)
 
     def start(self):
         self.machine.run("apache2ctl start")
@@ -214,7 +219,8 @@ class ApacheFcgid(StartsWorker, WebServer):
 
     def prepare(self):
         super().prepare()
-        self.type("a2dissite 000-default", *commands(self.file))
+        self.type("a2dissite 000-default")
+        self.install(self.file)
 
     start = Apache.start
 
@@ -230,7 +236,7 @@ class Lighttpd(StartsWorker, WebServer):
 
     def prepare(self):
         super().prepare()
-        self.type(*commands(self.file))
+        self.install(self.file)
 
     def start(self):
         self.machine.run("lighttpd -f /etc/lighttpd/lighttpd.conf")
@@ -253,7 +259,7 @@ class HAProxy(InFrontOfWorker, WebServer):
         if os.path.isdir(folder):
             self.machine.run(["mount", "--bind", folder, "/run/callstats"])
             self.machine.run(["ln", "-sf", name, "/run/callstats/callstats.sock"])
-        self.type(*commands(self.file))
+        self.install(self.file)
 
     def start(self):
         # Without rsyslog, whose socket in the chroot Debian's package configures.
@@ -270,7 +276,7 @@ class Caddy(InFrontOfWorker, WebServer):
 
     def prepare(self):
         super().prepare()
-        self.type(*commands(self.file))
+        self.install(self.file)
 
     def start(self):
         self.machine.run("mkdir -p /var/log/caddy && chown caddy /var/log/caddy")

@@ -13,6 +13,7 @@ use crate::database::{Connector, describe};
 use crate::server::root_token;
 use crate::store::DatabaseErrorKind;
 use result::Verdict;
+use rustix::process::geteuid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -60,7 +61,12 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
     match connector.client() {
         Err(error) => {
             let fix = if error.kind == DatabaseErrorKind::Refused && error.message.contains("(SQLSTATE 28000)") {
-                format!("{}; if the role does not exist yet: {}", error.hint, installed::psql("schema.sql"))
+                // By `peer`, root is not the worker.
+                let as_worker = match geteuid().is_root() {
+                    true => "run this as the worker's user: sudo -u callstats_worker callstats check",
+                    false => error.hint,
+                };
+                format!("{as_worker}; if the role does not exist yet: {}", installed::psql("schema.sql"))
             } else {
                 error.hint.to_owned()
             };
@@ -81,7 +87,9 @@ fn all(config: &Config, connector: &Connector) -> Vec<CheckResult> {
     }
     results.push(CheckResult { name: "root token file", verdict: root_token_file(&config.root_token_file) });
     if let Some(path) = &config.socket {
-        results.push(CheckResult { name: "socket", verdict: socket::check(path) });
+        // The token is for the worker alone: who cannot read it may be the web server.
+        let is_user_of_worker = root_token::read(&config.root_token_file).is_ok();
+        results.push(CheckResult { name: "socket", verdict: socket::check(path, is_user_of_worker) });
     }
     results
 }
