@@ -195,7 +195,7 @@ def accepts(server, url, environment):
     )
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
 def test_option_is_read_as_psql_reads_it(part, server):
     for url, environment in CASES[part::4]:
         url, by_psql, by_us, text = accepts(server, url, environment)
