@@ -106,10 +106,13 @@ def test_wall_clock_time_of_another_zone_is_on_the_day_of_the_organization(datab
 
 
 @pytest.mark.parametrize("column, value, unit, seconds", [
-    ("int", "125", "s", "125"), ("bigint", "125000", "ms", "125"), ("numeric", "1.2345", "s", "1.235"),
-    ("real", "1.5", "s", "1.5"), ("double precision", "0.25", "s", "0.25"), ("interval", "00:02:05.5", None, "125.5"),
-    ("time", "00:02:05", None, "125"), ("text", "1:02:05", "hms", "3725"), ("text", "02:05", "hms", "125"),
-    ("text", " 125 ", "s", "125"), ("numeric", "0.001655093", "days", "143")])
+    ("int", "125", "s", "125"), ("numeric", "1.2345", "s", "1.235"), ("interval", "00:02:05.5", None, "125.5"),
+    ("text", "1:02:05", "hms", "3725"),
+    *(pytest.param(*duration, marks=pytest.mark.slow) for duration in (
+        ("bigint", "125000", "ms", "125"), ("real", "1.5", "s", "1.5"), ("double precision", "0.25", "s", "0.25"),
+        ("time", "00:02:05", None, "125"), ("text", "02:05", "hms", "125"), ("text", " 125 ", "s", "125"),
+        ("numeric", "0.001655093", "days", "143"))),
+])
 def test_duration_is_read_by_its_type_and_unit(database, start, column, value, unit, seconds):
     database.query(FLAT.format("timestamptz", column))
     database.query("insert into public.calls values ('acme', 'support', 'Sales', null, '2026-03-04 12:00Z', %s)", value)

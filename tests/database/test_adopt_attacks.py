@@ -140,7 +140,7 @@ def hold(database, user, *arguments):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("user", ["owner", "plain"])
+@pytest.mark.parametrize("user", [pytest.param("owner", marks=pytest.mark.slow), "plain"])
 def test_code_that_a_table_brings_runs_as_nobody_else(user, way, hostile):
     with logged_in(hostile, "mallory") as cursor:
         first, last, error = VERSIONS_WITH.get(way, (13, 99, None))

@@ -269,7 +269,7 @@ def accepts(server, url, environment):
     )
 
 
-@pytest.mark.parametrize("part", range(6))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 6))])
 def test_option_is_read_as_psql_reads_it(part, server):
     for url, environment in CASES[part::6]:
         url, by_psql, by_us, text = accepts(server, url, environment)

@@ -456,8 +456,9 @@ def test_summary_is_json_on_request(site):
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, "server"])
 @pytest.mark.parametrize("header, row", [
-    (HEADER, ROW), (WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n"),
-], ids=["without ids", "with ids"])
+    pytest.param(HEADER, ROW, id="without ids", marks=pytest.mark.slow),
+    pytest.param(WITH_IDS, "{},acme,support,Sales,anna,2026-03-03 08:15:00,1\n", id="with ids"),
+])
 def test_load_that_is_ended_early_leaves_nothing(ending, header, row, site):
     rows = header + "".join(row.format(number) for number in range(60_000))
     site.write("calls.csv", rows)

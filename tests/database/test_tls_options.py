@@ -85,7 +85,8 @@ def test_roots_of_the_system_are_used_as_in_psql(tls_server, certificates, libra
     assert same(url, certificates, library, PGSSLROOTCERT="system") == "refused"
 
 
-@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", *VERIFYING])
+@pytest.mark.parametrize("mode", [*(pytest.param(mode, marks=pytest.mark.slow) for mode in ("disable", "allow")),
+                                  "prefer", *VERIFYING])
 def test_direct_negotiation_ends_as_in_psql(mode, tls_server, newest_server, certificates, library):
     """Only PostgreSQL 17 and newer take TLS without being asked for it."""
     for server in (tls_server, newest_server):

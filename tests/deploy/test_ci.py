@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree
 
 import pytest
@@ -120,8 +121,10 @@ def in_checkout(machine, command, **variables):
 @pytest.mark.slow
 def test_each_test_fails_without_its_tool(bare, tmp_path):
     report = tmp_path / "report.xml"
-    done = in_checkout(bare, [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-n", "0",
-                              f"--junitxml={report}", *NEEDED_BY.values()])
+    with tempfile.TemporaryDirectory(prefix="ci-") as folder:  # a short one, for what those tests leave behind
+        os.chmod(folder, 0o755)
+        done = in_checkout(bare, [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-n", "0",
+                                  f"--junitxml={report}", *NEEDED_BY.values()], TMPDIR=folder)
     assert done.returncode == 1, done.stdout + done.stderr
     outcomes = {}
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):

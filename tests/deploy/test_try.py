@@ -84,7 +84,9 @@ def test_unknown_arguments_print_usage():
 CURLRC = "include\nuser-agent = odd\n"
 
 
-@pytest.mark.parametrize("name", ["proxy", "libpq", "curlrc", "umask", "blank", "cargo"])
+@pytest.mark.parametrize("name", [
+    "proxy", "umask", *(pytest.param(name, marks=pytest.mark.slow) for name in ("libpq", "curlrc", "blank", "cargo")),
+])
 def test_settings_of_the_caller_change_nothing(name, tmp_path):
     variables, options = environment(tmp_path), {}
     if name == "proxy":
