@@ -131,6 +131,7 @@ def test_only_host_is_reported_and_used_again_when_it_returns(far, vanishing, st
 @pytest.mark.slow
 def test_requests_in_flight_of_a_vanished_host_are_answered(far, vanishing, start):
     vanish, come_back = vanishing
+    far.gated.close()
     worker = far.worker(start, far.url(name="gated"))
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         requests = [threads.submit(timed, lambda: worker.ask("GET", DAY)) for _ in range(4)]
@@ -145,14 +146,22 @@ def test_requests_in_flight_of_a_vanished_host_are_answered(far, vanishing, star
     wait_until(lambda: worker.ask("GET", DAY).body == BILLING, 15)
 
 
+@pytest.fixture(scope="module")
+def near(cluster):
+    """The second host: its database has the name of the one with the gate, and no gate."""
+    database = cluster.database("gated")
+    database.script(DATA)
+    yield database
+    database.drop()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options, limit", [("", 15), (QUICK, 8)])
-def test_requests_in_flight_of_a_vanished_host_are_answered_by_the_next(options, limit, far, vanishing, cluster, start):
+def test_requests_in_flight_of_a_vanished_host_are_answered_by_the_next(options, limit, far, near, vanishing, start):
     """Nothing of the answers was sent yet. What waits for rows has the timeouts of the operator."""
     vanish, _ = vanishing
-    near = cluster.database("gated")
-    near.script(DATA)
-    hosts = f"host={far.host.address},{cluster.folder.path} port=5432,{cluster.port}"
+    far.gated.close()
+    hosts = f"host={far.host.address},{near.cluster.folder.path} port=5432,{near.cluster.port}"
     worker = far.worker(start, f"{hosts} dbname=gated user=callstats_worker {options}", CALLSTATS_DB_CONNECTIONS="16")
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         requests = [threads.submit(timed, lambda: worker.ask("GET", DAY)) for _ in range(4)]
@@ -163,8 +172,6 @@ def test_requests_in_flight_of_a_vanished_host_are_answered_by_the_next(options,
             answer, seconds = request.result(60)
             assert answer.body == BILLING and seconds < limit, worker.text()
     assert worker.ask("GET", DAY).body == BILLING, worker.text()
-    worker.process.stop()
-    near.drop()
 
 
 def test_link_local_address_is_reached_by_its_interface(far, start):

@@ -57,6 +57,12 @@ class Gated(Database):
     def open(self):
         self.query("select pg_advisory_unlock(1)")
 
+    def close(self):
+        """Again, and nobody waits: not for a client that has vanished either."""
+        self.query("""select pg_advisory_unlock_all(), pg_advisory_lock(1)""")
+        self.query("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and not granted")
+        wait_until(lambda: not self.query("select 1 from pg_locks where locktype = 'advisory' and not granted"))
+
     def wait_for_statement(self):
         """Waits until a statement waits at the gate."""
         wait_until(lambda: self.query("select 1 from pg_locks where locktype = 'advisory' and not granted"),
