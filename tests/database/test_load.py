@@ -129,12 +129,13 @@ def test_each_source_of_a_file_is_read(opened, site):
 
 
 @pytest.mark.parametrize("first, second, printed, expected", [
-    (HEADER + ROW, HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
-    (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 1 unchanged, 0 changed", (2, 187.5)),
-    (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 1 unchanged", (1, 125)),
-    (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
+    (HEADER + ROW, HEADER + ROW, "0 new, 0 unchanged, 0 changed, 1 loaded before", (1, 125)),
+    (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 0 unchanged, 0 changed, 1 loaded before",
+     (2, 187.5)),
+    (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 0 unchanged, 0 changed, 1 loaded before", (1, 125)),
+    (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 0 unchanged, 0 changed, 1 loaded before", (1, 125)),
     (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"),
-     "0 new, 1 unchanged, 1 changed", (2, 187.5)),
+     "0 new, 0 unchanged, 1 changed, 1 loaded before", (2, 187.5)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW, "0 new, 1 unchanged, 0 changed", (1, 125)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW + ROW, "1 new, 1 unchanged, 0 changed", (2, 125)),
     (HEADER, HEADER, "0 new, 0 unchanged", (0, None)),
@@ -158,7 +159,126 @@ def test_file_that_an_earlier_version_loaded_is_known(site):
     site.write("calls.csv", HEADER + ROW)
     site.database.query("insert into callstats.loaded_file (sha256, name, calls) values (sha256(%s), 'calls.csv', 1)",
                         (HEADER + ROW).encode())
-    assert "0 new, 1 unchanged" in site.load("calls.csv")
+    assert "0 new, 0 unchanged, 0 changed, 1 loaded before" in site.load("calls.csv")
+
+
+def loaded_before(calls):
+    return f"0 new, 0 unchanged, 0 changed, {calls} loaded before"
+
+
+def test_text_for_another_organization_is_loaded(site):
+    site.database.query("insert into callstats.organization (id, company_id, short_name) values (2, 1, 'ny')")
+    site.write("x.csv", "queue,start,seconds\nA,2026-03-03 08:00:00,1\nB,2026-03-03 09:00:00,2\n")
+
+    def load(organization, queue):
+        return site.load("--company", "acme", "--organization", organization, "--column", "folder=queue", "--filter",
+                         f"queue={queue}", "x.csv")
+
+    for organization, queue in (("support", "A"), ("ny", "B")):
+        assert "1 new" in load(organization, queue)
+    for organization, queue in (("ny", "B"), ("support", "A")):
+        assert loaded_before(1) in load(organization, queue)
+    # The text goes on for each of them.
+    site.write("x.csv", (site.folder / "x.csv").read_text() + "A,2026-03-03 10:00:00,3\nB,2026-03-03 11:00:00,4\n")
+    for organization, queue in (("support", "A"), ("ny", "B")):
+        assert "1 new, 0 unchanged, 0 changed, 1 loaded before" in load(organization, queue)
+    site.database.query("update callstats.organization set short_name = 'york' where short_name = 'ny'")
+    assert loaded_before(2) in load("york", "B")
+    assert [row[:1] + row[2:] for row in site.rows()] == [
+        ("A", "2026-03-03 08:00:00", 1000), ("B", "2026-03-03 09:00:00", 2000), ("A", "2026-03-03 10:00:00", 3000),
+        ("B", "2026-03-03 11:00:00", 4000)]
+
+
+@pytest.mark.parametrize("wrong, right", [
+    (["--filter", "folder=Nope"], []), (["--map", "call"], ["--map", "calls"]),
+], ids=["filter", "records"])
+def test_text_that_gave_no_call_is_loaded(wrong, right, site):
+    call = dict(zip(HEADER.strip().split(","), ROW.strip().split(","), strict=True))
+    site.write("calls.csv", HEADER + ROW if right == [] else json.dumps({"data": {"calls": [call]}}))
+    for name in ("call", "calls"):
+        site.write(name, f"records = 'data.{name}'")
+    assert "0 new" in site.load(*wrong, "calls.csv")
+    assert "1 new" in site.load(*right, "calls.csv") and site.calls == (1, 125)
+
+
+@pytest.mark.parametrize("text", [HEADER + ROW, HEADER + ROW + ROW], ids=["same", "grown"])
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_text_with_another_mapping_is_refused(text, options, site):
+    site.write("calls.csv", HEADER + ROW)
+    site.load("--unit", "ms", "calls.csv")
+    before = site.database.query("select * from callstats.loaded_file")
+    site.write("calls.csv", text)
+    report = site.refused(*options, "calls.csv")
+    assert "was loaded before with another mapping or other options, at 20" in report and ": 1 calls" in report
+    assert "--again" in report and site.calls == (1, 0.125)
+    assert site.database.query("select * from callstats.loaded_file") == before
+    # What was loaded may stay.
+    assert "1 loaded before" in site.load(*options, "--if-loaded", "skip", "calls.csv")
+
+
+def test_text_is_loaded_again_on_request(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.load("--unit", "ms", "calls.csv")
+    site.database.query("delete from callstats.call")
+    assert "1 new" in site.load("--again", "calls.csv") and site.calls == (1, 125)
+    # Either mapping is known from then on.
+    for words in ([], ["--unit", "ms"]):
+        assert loaded_before(1) in site.load(*words, "calls.csv")
+    assert "1 new" in site.load("--again", "calls.csv") and site.calls == (2, 125)
+    assert site.run("--again", "--if-loaded", "skip", "calls.csv").returncode == 2
+
+
+def test_the_same_mapping_may_be_written_in_another_way(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.write("one.toml", "# by queue\nfolder = 'folder'\nfilter = ['folder=Sales']\n")
+    site.write("two.toml", "filter = [ 'folder=Sales' ]\nfolder = { column = 'folder' }\nencoding = 'utf-8'")
+    site.load("--map", "one.toml", "calls.csv")
+    for words in (["--map", "two.toml"], ["--column", "folder=folder", "--filter", "folder=Sales"]):
+        assert loaded_before(1) in site.load(*words, "calls.csv")
+
+
+def test_name_of_the_file_matters_where_the_mapping_reads_it(site):
+    site.write("by_name.toml", "folder = 'file.stem'")
+    for name in ("Sales.csv", "Service.csv"):
+        site.write(name, HEADER + ROW)
+    site.load("--map", "by_name.toml", "Sales.csv")
+    assert "was loaded before with another mapping" in site.refused("--map", "by_name.toml", "Service.csv")
+    assert loaded_before(1) in site.load("--map", "by_name.toml", "Sales.csv")
+
+
+def test_calls_with_ids_are_compared_whatever_the_mapping(site):
+    site.load("--unit", "ms", "-", input=ids(("a", "Sales", 10), ("b", "Sales", 20)))
+    assert "0 new, 0 unchanged, 2 changed" in site.load("-", input=ids(("a", "Sales", 10), ("b", "Sales", 20)))
+    assert site.calls == (2, 15)
+    mixed = ids(("c", "Sales", 10), ("", "Sales", 20))
+    site.load("--unit", "ms", "-", input=mixed)
+    assert "with another mapping" in site.refused("-", input=mixed)
+
+
+def test_calls_that_are_gone_are_warned_about(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.load("calls.csv")
+    assert "any more" not in site.run("calls.csv").stderr
+    site.database.query("truncate callstats.call cascade")
+    done = site.run("--json", "calls.csv")
+    summary = json.loads(done.stdout)["files"][0]
+    assert (summary["unchanged"], summary["passed_over"], summary["calls"]) == (0, 1, 1)
+    assert "none of its calls that were loaded before is there any more" in done.stderr + str(summary["warnings"])
+    assert "1 new" in site.load("--again", "calls.csv") and site.calls == (1, 125)
+
+
+@pytest.mark.parametrize("deleted", [["acme", "support"], ["acme"], ["acme", "support", "Sales"]])
+def test_deleting_a_tenant_forgets_its_files(deleted, site):
+    site.write("calls.csv", HEADER + ROW)
+    site.write("other.csv", HEADER + ROW.replace("Sales", "Service"))
+    for name in ("calls.csv", "other.csv"):
+        site.load(name)
+    command = [CALLSTATS, "tenant", "delete", *deleted, "--with-calls", "--yes"]
+    subprocess.run(command, env=site.environment, check=True, capture_output=True)
+    add = [CALLSTATS, "tenant", "add", "acme", "support", "--time-zone", "Europe/Berlin"]
+    subprocess.run(add, env=site.environment, check=True, capture_output=True)
+    assert "1 new" in site.load("calls.csv")
+    assert ("1 new" if len(deleted) < 3 else loaded_before(1)) in site.load("other.csv")
 
 
 def test_growing_file_is_read_up_to_its_length_when_opened(site):
@@ -194,7 +314,7 @@ def test_two_loads_of_one_file_at_once_count_once(site):
     both = [subprocess.Popen(command, cwd=site.folder, env=site.environment, stdout=subprocess.PIPE, text=True)
             for _ in range(2)]
     printed = sorted(process.communicate(timeout=60)[0] for process in both)
-    assert "20,000 unchanged" in printed[0] and "20,000 new" in printed[1]
+    assert "20,000 loaded before" in printed[0] and "20,000 new" in printed[1]
     assert site.calls[0] == 20_000
 
 
@@ -418,7 +538,7 @@ def test_check_of_a_file_writes_nothing(site):
         for table in ("call", "folder", "loaded_file", "call_key"):
             assert site.database.value(f"select count(*) from callstats.{table}") == 0
     site.load("-", input=HEADER + ROW)
-    assert "0 new, 1 unchanged" in site.load("--check", "-", input=HEADER + ROW)
+    assert loaded_before(1) in site.load("--check", "-", input=HEADER + ROW)
     assert "nothing of it was loaded" not in site.refused("--check", "-", input=HEADER + "x\n")
 
 

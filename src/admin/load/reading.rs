@@ -19,8 +19,17 @@ const BATCH_ROWS: usize = 16 * 1024;
 /// Bytes that the names of one file may take: more of them are not names.
 const MAX_NAMES: usize = 16 * 1024 * 1024;
 
-/// Reads a file to its end. `known` is how much of its text was loaded before.
-pub fn read(input: &Input, mapping: Mapping, known: u64, progress: Arc<AtomicU64>, messages: SyncSender<Message>) {
+/// What of a text was loaded before.
+#[derive(Debug)]
+pub struct Before {
+    /// Bytes of it that hold whole lines.
+    pub complete: u64,
+    /// Why no call of these may be passed over.
+    pub refusal: Option<Error>,
+}
+
+/// Reads a file to its end.
+pub fn read(input: &Input, mapping: Mapping, known: Before, progress: Arc<AtomicU64>, messages: SyncSender<Message>) {
     // If the receiver has ended, nobody needs the result.
     let (Ok(last) | Err(last)) = read_all(input, mapping, known, progress, &messages).map_err(Message::Failed);
     let _ = messages.send(last);
@@ -29,7 +38,7 @@ pub fn read(input: &Input, mapping: Mapping, known: u64, progress: Arc<AtomicU64
 fn read_all(
     input: &Input,
     mapping: Mapping,
-    known: u64,
+    known: Before,
     progress: Arc<AtomicU64>,
     messages: &SyncSender<Message>,
 ) -> Result<Message, Error> {
@@ -107,7 +116,7 @@ struct Names {
 struct Reading<'a> {
     mapping: Mapping,
     point: Point,
-    known: u64,
+    known: Before,
     known_rows: u64,
     records: u64,
     filtered: u64,
@@ -150,7 +159,10 @@ impl Reading<'_> {
             }
             Err(problem) => return Ok(Err(problem)),
         };
-        if place.end <= self.known && read.call.is_empty() {
+        if place.end <= self.known.complete && read.call.is_empty() {
+            if let Some(refusal) = self.known.refusal.take() {
+                return Err(refusal);
+            }
             self.known_rows += 1;
             return Ok(Ok(None));
         }
