@@ -374,6 +374,13 @@ def test_ids_are_unique_across_partitions(site):
     assert "0 new, 1 unchanged" in site.load("-", input=moved)
     report = site.refused("-", input=HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03"))
     assert "line 3: there is no partition for the month of 2099-03-03" in report and "create_month_partitions" in report
+    # A check finds the same, with and without ids.
+    text = HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03")
+    assert "line 3: there is no partition for the month of 2099-03-03" in site.refused("--check", "-", input=text)
+    text = ids(("b", "Sales", 10), ("c", "Sales", 10)).replace("c,acme,support,Sales,anna,2026", "c,acme,support,S,a,2031")
+    for options in ([], ["--check"]):
+        report = site.refused(*options, "-", input=text)
+        assert 'line 3, column call: "c": there is no partition for the month of 2031-03-03' in report
     # Also where what comes later would have to be looked up.
     later = ROW * 20_000 + ROW.replace("2026-03-03 08:15:00", "2026-03-03T08:15:00Z")
     report = site.refused("-", input=HEADER + ROW.replace("2026-03-03", "2099-03-03") + later)
@@ -446,17 +453,92 @@ def test_first_problems_are_reported_and_the_others_counted(site):
 
 
 @pytest.mark.parametrize("words, text, reason", [
-    (["/nowhere.csv"], None, "No such file"), (["-"], "", "it is empty"),
+    (["/nowhere.csv"], None, "callstats: cannot read /nowhere.csv: No such file"),
     (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; '
                        'the columns are "a", "b", "c"'),
     (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
-    (["--preset", "nobody", "-"], "", 'no preset "nobody"'), (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
+    (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
     (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
-    (["--column", "x=y", "-"], HEADER, "does not begin with a field"), (["--filter", "x", "-"], HEADER, "condition"),
     (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
 ])
 def test_unusable_file_or_argument_is_reported(words, text, reason, site):
     assert reason in site.refused(*words, input=text)
+
+
+@pytest.mark.parametrize("words, reason", [
+    (["--preset", "nobody"], 'there is no preset "nobody"'), (["--column", "x=y"], "does not begin with a field"),
+    (["--filter", "x"], "--filter "), (["--encoding", "nope"], '--encoding "nope" is not known'),
+    (["--delimiter", "||"], "--delimiter "), (["--quote", "xx"], "--quote "), (["--escape", "é"], "--escape "),
+    (["--decimal", "x"], "--decimal is neither"), (["--format", "ods"], '--format cannot be "ods"'),
+    (["--unit", "weeks"], "--unit "), (["--start-unit", "weeks"], "--start-unit "),
+    (["--start-pattern", "%"], "--start-pattern "),
+])
+def test_wrong_value_of_an_option_is_an_error_of_usage(words, reason, site):
+    done = site.run(*words, "-", input=HEADER + ROW)
+    assert done.returncode == 2 and reason in done.stderr and "the mapping" not in done.stderr, done.stderr
+    assert "Hint: " in done.stderr and site.calls[0] == 0
+    assert site.run("--print-preset", "nobody").returncode == 2
+    # What is wrong in a file is no error of usage.
+    site.write("wrong.toml", "encoding = 'nope'")
+    assert "the mapping's encoding" in site.refused("--map", "wrong.toml", *words[:0], "-", input=HEADER + ROW)
+
+
+def test_file_that_gives_no_call_is_warned_about(site):
+    options = ["--company", "acme", "--organization", "support"]
+    site.write("page.html", "<html><body>404 Not Found</body></html>\n")
+    site.write("semicolons.csv", "a;b;c\n" * 3)
+    site.write("error.json", '{"error":"unauthorized"}')
+    site.write("calls.toml", "records = 'calls'")
+    site.write("empty.csv", "")
+    for preset in ("asterisk", "asterisk-custom", "freeswitch", "avaya-ipo", "3cx"):
+        for name in ("page.html", "semicolons.csv"):
+            done = site.run("--preset", preset, *options, name)
+            assert done.returncode == 1 or "warning: the filter leaves all records out" in done.stderr, (preset, name)
+        done = site.run("--preset", preset, *options, "empty.csv")
+        assert done.returncode == 0 and "warning: it is empty" in done.stderr, done.stderr
+    done = site.run("--map", "calls.toml", "--check", "error.json")
+    assert done.returncode == 0 and "warning: there is no record in it" in done.stderr
+    done = site.run("--json", "empty.csv", "--filter", "folder=Nope", "-", input=HEADER + ROW)
+    empty, filtered = json.loads(done.stdout)["files"]
+    assert empty["warnings"] == ["it is empty"] and "leaves all records out, 1 of" in filtered["warnings"][0]
+    assert done.returncode == 0
+    # A quiet day is one.
+    assert "warning" not in site.run("-", input=HEADER).stderr
+
+
+def test_comparing_what_is_no_number_is_warned_about(site):
+    text = HEADER + ROW.replace("125", "0:00:05") + ROW.replace("125", "0:01:00")
+    done = site.run("--unit", "hms", "--filter", "seconds>0", "-", input=text)
+    assert 'in 2 records, and does not hold there; line 2, column seconds: "0:00:05"' in done.stderr, done.stderr
+    assert "no number" not in site.run("--filter", "seconds>0", "-", input=HEADER + ROW).stderr
+
+
+def test_line_that_is_cut_inside_of_a_quote_takes_no_other_with_it(site):
+    row = ('"","100","{0}","incoming","""Bob"" <100>","SIP/t-0000001{0}","SIP/{0}-0000002{0}","Dial","x",'
+           '"2026-03-03 10:00:00","2026-03-03 10:00:05","2026-03-03 10:01:05",65,60,"ANSWERED","DOCUMENTATION",'
+           '"177252570{0}.1","","","177252570{0}.1",{0}\n')
+    for length in range(1, 120):
+        site.write("Master.csv", row.format(1) + row.format(5)[:length] + "\n" + row.format(2) + row.format(3))
+        done = site.run("--check", "--preset", "asterisk", "--company", "acme", "--organization", "support",
+                        "Master.csv")
+        # A cut between quotes leaves a short line, which does not count.
+        is_inside = row.format(5)[:length].count('"') % 2 == 1
+        assert ("3 calls" in done.stdout or "would be 3 new" in done.stdout) if not is_inside else (
+            done.returncode == 1 and "Master.csv line 2" in done.stderr), (length, done.stdout, done.stderr)
+
+
+def test_names_of_a_file_take_little_memory(site):
+    for width, folders, words in ((1, 400_000, ["--check"]), (90, 400_000, ["--check"]), (1, 28_000, ["--json"]),
+                                  (90, 20_000, ["--check"]), (90, 20_000, ["--again"])):
+        lines = (f"acme,support,{number:0{width}},,2026-03-03 08:15:00,60\n" for number in range(folders))
+        site.write("calls.csv", HEADER + "".join(lines))
+        done = subprocess.run(["/usr/bin/time", "-f", "%M", CALLSTATS, "load", *words, "calls.csv"],
+                              cwd=site.folder, env=site.environment, capture_output=True, text=True)
+        peak = int(done.stderr.splitlines()[-1])
+        is_refused = folders > 100_000
+        assert done.returncode == is_refused and ("these are no names of folders" in done.stderr) == is_refused
+        assert peak < 64 * 1024, (width, folders, peak)
+        print(f"{folders} folders of {width} letters, {words}: peak {peak} kB")
 
 
 def test_language_of_the_terminal_makes_no_difference(site):
@@ -591,6 +673,7 @@ def test_load_that_is_ended_early_leaves_nothing(ending, header, row, site):
     _, report = process.communicate(timeout=30)
     if ending == "server":
         assert process.returncode == 1 and "nothing of it was loaded" in report, report
+        assert "the database refuses it" not in report and "WARN" not in report, report
     else:
         assert process.returncode == -ending
         assert ending == signal.SIGKILL or "interrupted; nothing of the file was loaded" in report, report

@@ -12,6 +12,7 @@ use crate::admin::load::progress::Progress;
 use crate::admin::load::reading;
 use crate::admin::load::resolve::Resolver;
 use crate::admin::load::spec::{Setting, Spec, preset_text};
+use crate::admin::load::statistics::thousands;
 use crate::admin::load::store::{Existing, Store};
 use crate::admin::load::summary::Summary;
 use crate::admin::load::value::Template;
@@ -31,7 +32,8 @@ const AHEAD: usize = 2;
 /// Runs the command.
 pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'_>) -> Result<(), Error> {
     if let Some(preset) = &arguments.print_preset {
-        return output::text(out.stdout, preset_text(preset)?);
+        let text = preset_text(preset).map_err(|error| Error::of_usage(error.message, error.hint))?;
+        return output::text(out.stdout, text);
     }
     let (mapping, given) = mapping(arguments)?;
     let mut client = connect::connect(database)?;
@@ -60,7 +62,8 @@ pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'
             }
             Err(mut error) => {
                 let nothing = if arguments.check { "" } else { "; nothing of it was loaded" };
-                if !error.message.starts_with(&name) {
+                let is_named = error.message.starts_with(&name) || error.message.contains(&format!(" {name}: "));
+                if !is_named {
                     error.message = format!("{name}: {}", error.message);
                 }
                 error.message.push_str(nothing);
@@ -269,6 +272,7 @@ fn summary(
     let (statistics, resolver, counts) = (&store.statistics, &store.resolver, store.counts);
     let day = |day: Option<&chrono::NaiveDate>| day.map(ToString::to_string);
     let mut warnings = statistics.warnings(&resolver.folders, &resolver.places, known_folders);
+    warnings.extend(about_records(ending, counts.new + counts.changed + counts.unchanged + ending.known));
     if known.are_calls_gone && ending.known > 0 {
         warnings.push(
             "none of its calls that were loaded before is there any more: --again loads all of it once more".into(),
@@ -297,6 +301,28 @@ fn summary(
     }
 }
 
+/// What is implausible about records that gave no call.
+fn about_records(ending: &Ending, calls: u64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if ending.fingerprint.bytes == 0 && ending.left.is_none() {
+        warnings.push("it is empty".to_owned());
+    } else if ending.records == 0 && !ending.has_header {
+        warnings.push("there is no record in it: is it the right file, and the right mapping?".to_owned());
+    } else if calls == 0 && ending.filtered > 0 {
+        let filtered = thousands(ending.filtered);
+        warnings.push(format!(
+            "the filter leaves all records out, {filtered} of them: is it the right file, and the right mapping?"
+        ));
+    }
+    if let Some((first, records)) = &ending.no_number {
+        let records = thousands(*records);
+        warnings.push(format!(
+            "a condition compares with a number what is none, in {records} records, and does not hold there; {first}"
+        ));
+    }
+    warnings
+}
+
 /// What the calls are that were written or compared.
 fn content(store: &Store<'_, '_>) -> Content {
     let (statistics, resolver) = (&store.statistics, &store.resolver);
@@ -321,8 +347,37 @@ fn mapping(arguments: &LoadArguments) -> Result<(Mapping, Table), Error> {
         })?),
     };
     let (preset, settings) = (arguments.preset.as_deref(), settings(arguments)?);
-    let (spec, has_call) = Spec::read(preset, file.as_deref(), &settings)?;
-    Ok((Mapping::new(&spec, has_call)?, Spec::given(preset, file.as_deref(), &settings)?))
+    if let Some(Err(error)) = preset.map(preset_text) {
+        return Err(Error::of_usage(error.message, error.hint));
+    }
+    let build = |settings: &[Setting]| {
+        let (spec, has_call) = Spec::read(preset, file.as_deref(), settings)?;
+        Mapping::new(&spec, has_call)
+    };
+    match build(&settings) {
+        Ok(mapping) => Ok((mapping, Spec::given(preset, file.as_deref(), &settings)?)),
+        // The option with which it begins is the one that is wrong; without options, it is the file.
+        Err(error) => Err((0..settings.len())
+            .find_map(|at| Some(of_option(&settings[at], build(&settings[..=at]).err()?)))
+            .filter(|_| build(&[]).is_ok())
+            .unwrap_or(error)),
+    }
+}
+
+/// A mistake in the value of an option.
+fn of_option(setting: &Setting, error: Error) -> Error {
+    let option = match (setting.key, setting.part) {
+        (_, Some("column")) => "column",
+        ("start", Some("pattern")) => "start-pattern",
+        ("start", Some("unit")) => "start-unit",
+        ("start", Some("zone")) => "time-zone",
+        (_, Some(part)) => part,
+        ("header", None) => "no-header",
+        (key, None) => key,
+    };
+    let reason = error.message.strip_prefix(&format!("the mapping's {} ", setting.key)).map(str::to_owned);
+    let reason = reason.unwrap_or_else(|| format!("is wrong: {}", error.message));
+    Error::of_usage(format!("--{option} {reason}"), "callstats load --help lists the options")
 }
 
 fn settings(arguments: &LoadArguments) -> Result<Vec<Setting>, Error> {
@@ -331,7 +386,7 @@ fn settings(arguments: &LoadArguments) -> Result<Vec<Setting>, Error> {
     for text in &arguments.column {
         let (field, column) = text.split_once('=').unwrap_or((text, ""));
         let Some(key) = FIELDS.iter().find(|known| **known == field.trim()) else {
-            return Err(Error::new(
+            return Err(Error::of_usage(
                 format!("--column {text:?} does not begin with a field"),
                 format!("write FIELD=COLUMN with one of {}", FIELDS.join(", ")),
             ));
