@@ -377,7 +377,7 @@ def test_ids_are_unique_across_partitions(site):
     # A check finds the same, with and without ids.
     text = HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03")
     assert "line 3: there is no partition for the month of 2099-03-03" in site.refused("--check", "-", input=text)
-    text = ids(("b", "Sales", 10), ("c", "Sales", 10)).replace("c,acme,support,Sales,anna,2026", "c,acme,support,S,a,2031")
+    text = ids(("b", "Sales", 10)) + "c,acme,support,Sales,anna,2031-03-03 08:15:00,10\n"
     for options in ([], ["--check"]):
         report = site.refused(*options, "-", input=text)
         assert 'line 3, column call: "c": there is no partition for the month of 2031-03-03' in report

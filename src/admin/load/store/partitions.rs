@@ -7,8 +7,10 @@ use postgres::Transaction;
 
 const PARTITIONS: &str = include_str!("../sql/partitions.sql");
 
-/// From which start to which a partition takes calls; none: without a bound.
-type Bounds = (Option<NaiveDateTime>, Option<NaiveDateTime>);
+/// None: there is no bound.
+type Bound = Option<NaiveDateTime>;
+/// From which start to which a partition takes calls.
+type Bounds = (Bound, Bound);
 
 /// Empty: the table takes all calls.
 #[derive(Debug, Default)]
@@ -26,7 +28,7 @@ impl Partitions {
     }
 
     /// For a statement; none: the table takes all calls.
-    pub fn bounds(&self) -> Option<(Vec<Option<NaiveDateTime>>, Vec<Option<NaiveDateTime>>)> {
+    pub fn bounds(&self) -> Option<(Vec<Bound>, Vec<Bound>)> {
         if self.0.is_empty() { None } else { Some(self.0.iter().copied().unzip()) }
     }
 }
