@@ -219,7 +219,10 @@ def test_text_with_another_mapping_is_refused(text, options, site):
 def test_text_is_loaded_again_on_request(site):
     site.write("calls.csv", HEADER + ROW)
     site.load("--unit", "ms", "calls.csv")
+    assert "delete these calls" in site.refused("calls.csv")
     site.database.query("delete from callstats.call")
+    report = site.refused("calls.csv")
+    assert "1 calls, none of which is there any more" in report and "Hint: --again loads all of it" in report
     assert "1 new" in site.load("--again", "calls.csv") and site.calls == (1, 125)
     # Either mapping is known from then on.
     for words in ([], ["--unit", "ms"]):

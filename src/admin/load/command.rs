@@ -307,12 +307,10 @@ fn about_records(ending: &Ending, calls: u64) -> Vec<String> {
     if ending.fingerprint.bytes == 0 && ending.left.is_none() {
         warnings.push("it is empty".to_owned());
     } else if ending.records == 0 && !ending.has_header {
-        warnings.push("there is no record in it: is it the right file, and the right mapping?".to_owned());
+        warnings.push("there is no record in it: check the file and the mapping".to_owned());
     } else if calls == 0 && ending.filtered > 0 {
         let filtered = thousands(ending.filtered);
-        warnings.push(format!(
-            "the filter leaves all records out, {filtered} of them: is it the right file, and the right mapping?"
-        ));
+        warnings.push(format!("the filter leaves all records out, {filtered} of them: check the file and the mapping"));
     }
     if let Some((first, records)) = &ending.no_number {
         let records = thousands(*records);

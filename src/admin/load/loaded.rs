@@ -211,13 +211,14 @@ impl Known {
             row.bytes == Some(text.fingerprint().bytes)
         };
         let is_same = same.is_some();
+        let are_calls_gone = row.content.is_gone(transaction)?;
         Ok(Self {
             complete: if is_all { u64::MAX } else { row.complete.or(row.bytes).unwrap_or_default() },
             unfinished: row.unfinished.filter(|_| is_same && !is_all),
             all_at: is_all.then(|| row.at.clone()).filter(|_| is_same),
             had_ids: Some(row.had_ids),
-            refusal: (!is_same).then(|| row.refusal(is_all)),
-            are_calls_gone: is_same && row.content.is_gone(transaction)?,
+            refusal: (!is_same).then(|| row.refusal(is_all, are_calls_gone)),
+            are_calls_gone: is_same && are_calls_gone,
             content: if is_same { row.content.clone() } else { Content::default() },
         })
     }
@@ -274,13 +275,22 @@ impl Loaded {
         self.organization_id.zip(run.organization_id).is_some_and(|(one, other)| one != other)
     }
 
-    fn refusal(&self, is_all: bool) -> Error {
+    fn refusal(&self, is_all: bool, are_calls_gone: bool) -> Error {
         let calls = u64::try_from(self.calls).unwrap_or_default();
+        let gone = if are_calls_gone { ", none of which is there any more" } else { "" };
+        let hint = if are_calls_gone {
+            "--again loads all of it"
+        } else {
+            "delete these calls, and load it with --again, which counts all of it; if they are right, --if-loaded skip \
+             passes over what was loaded"
+        };
         let (what, calls) = (if is_all { "it" } else { "the beginning of it" }, thousands(calls));
         Error::new(
-            format!("{what} was loaded before with another mapping or other options, at {}: {calls} calls", self.at),
-            "delete these calls, and load it with --again, which counts all of it; if they are right, --if-loaded skip \
-             passes over what was loaded",
+            format!(
+                "{what} was loaded before with another mapping or other options, at {}: {calls} calls{gone}",
+                self.at
+            ),
+            hint,
         )
     }
 }
