@@ -784,9 +784,22 @@ alter table callstats.loaded_file add column if not exists bytes bigint,
     add column if not exists complete_bytes bigint,
     add column if not exists unfinished_organization_id int,
     add column if not exists unfinished_call_id bigint,
-    add column if not exists has_call_ids boolean not null default false;
+    add column if not exists has_call_ids boolean not null default false,
+    add column if not exists text_sha256 bytea,
+    add column if not exists organization_id int,
+    add column if not exists mapping_sha256 bytea,
+    add column if not exists organization_ids int[],
+    add column if not exists folder_ids int[],
+    add column if not exists first_day date,
+    add column if not exists last_day date;
 comment on column callstats.loaded_file.sha256 is
-    'SHA-256 of its text in UTF-8 with line feeds; where bytes is null: of the file';
+    'SHA-256 of its text in UTF-8 with line feeds; where bytes is null: of the file; a key where text_sha256 differs';
+comment on column callstats.loaded_file.text_sha256 is
+    'SHA-256 of its text, which may be loaded for several organizations and with several mappings';
+comment on column callstats.loaded_file.organization_id is 'That of all calls, where options or mapping name it';
+comment on column callstats.loaded_file.mapping_sha256 is 'SHA-256 of the mapping; null: an earlier version loaded it';
+comment on column callstats.loaded_file.organization_ids is 'Those of its calls; null: not known';
+comment on column callstats.loaded_file.folder_ids is 'Those of its calls; null: not known, or too many';
 comment on column callstats.loaded_file.bytes is 'Length of that text: a longer one that starts with it has grown';
 comment on column callstats.loaded_file.complete_bytes is 'Length of its lines that have an end';
 comment on column callstats.loaded_file.unfinished_call_id is

@@ -66,7 +66,7 @@ fn report(failure: &Failure) -> ExitCode {
         }
         Failure::Command(error) => {
             complain(error);
-            ExitCode::FAILURE
+            if error.is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
         Failure::Reported => ExitCode::FAILURE,
     }

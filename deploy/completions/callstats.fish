@@ -158,7 +158,7 @@ complete -c callstats -n "__fish_callstats_using_subcommand load" -l map -d 'A m
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l print-preset -d 'Prints a preset, to begin a mapping with' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l existing -d 'Calls that are there and differ' -r -f -a "replace\t'They get the values of the file'
 leave\t'They stay as they are'"
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l if-loaded -d 'Files that were loaded before' -r -f -a "skip\t'They are passed over'
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l if-loaded -d 'Files that were loaded before [default: skip, and refuse those that were loaded with another mapping]' -r -f -a "skip\t'They are passed over, whatever they were loaded with'
 refuse\t'They are an error'"
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l company -d 'The company of all calls' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l organization -d 'The organization of all calls' -r
@@ -180,6 +180,7 @@ complete -c callstats -n "__fish_callstats_using_subcommand load" -l records -d 
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l database -d 'Database of a command [default: DATABASE_URL, else as psql: PGHOST, ...]' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l check -d 'Shows what would come, and writes nothing'
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l json -d 'One JSON object instead of a summary'
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l again -d 'Loads all of a file that was loaded before: delete its calls first, or those without ids count twice'
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l no-header -d 'The first line is a record; columns are called 1, 2, ...'
 complete -c callstats -n "__fish_callstats_using_subcommand load" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c callstats -n "__fish_callstats_using_subcommand completions" -l database -d 'Database of a command [default: DATABASE_URL, else as psql: PGHOST, ...]' -r

@@ -11,11 +11,18 @@ pub struct Error {
     pub message: String,
     /// Empty: nothing to say.
     pub hint: String,
+    /// The arguments are wrong.
+    pub is_usage: bool,
 }
 
 impl Error {
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
+        Self { message: message.into(), hint: hint.into(), is_usage: false }
+    }
+
+    /// Of an argument that is wrong whatever the files and the database have.
+    pub fn of_usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { is_usage: true, ..Self::new(message, hint) }
     }
 
     /// A failure to write to standard output.
@@ -45,6 +52,7 @@ impl From<postgres::Error> for Error {
                 "42P01" | "3F000" | "42703" => "callstats schema install",
                 "25006" => "connect to the primary, and not to a standby",
                 "40001" | "40P01" | "55P03" => "run it again",
+                "57P01" | "57P02" | "57P03" => "see the log of PostgreSQL, and run it again",
                 _ => "",
             },
             None => "check that PostgreSQL is running, and see its log",

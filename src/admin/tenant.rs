@@ -12,6 +12,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 const LIST: &str = include_str!("sql/tenant_list.sql");
 const FIND: &str = include_str!("sql/tenant_find.sql");
 const CONTENT: &str = include_str!("sql/tenant_content.sql");
+const FORGET_FILES: &str = include_str!("sql/tenant_forget_files.sql");
 const DELETE_CALLS: &str = include_str!("sql/tenant_delete_calls.sql");
 const DELETE_SUMS: &str = include_str!("sql/tenant_delete_sums.sql");
 const DELETE: &str = include_str!("sql/tenant_delete.sql");
@@ -240,6 +241,10 @@ fn delete(
     }
     if has_calls && !yes {
         confirm(&format!("Delete {what} ({organizations} organizations, {folders} folders) and all its calls?"))?;
+    }
+    // Before the calls, in the order of loads.
+    if row.try_get("has_files")? {
+        transaction.execute(FORGET_FILES, &scope)?;
     }
     let calls = if with_calls { transaction.execute(DELETE_CALLS, &scope)? } else { 0 };
     if with_calls && row.try_get("has_rollup")? {

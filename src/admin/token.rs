@@ -25,6 +25,7 @@ pub fn run(command: &TokenCommand, client: &mut Client, out: &mut Output<'_>) ->
     let mut transaction = super::transaction(client)?;
     match command {
         TokenCommand::Add { company, name, expires, json } => {
+            refuse_unseen()?;
             add(&mut transaction, company, name, expires.as_deref(), *json, out)?;
             // The token was written before: if that fails, it must not exist.
             transaction.commit().map_err(|error| {
@@ -94,6 +95,21 @@ fn add(
     let until = expires_at.map(|at| format!(", until {}", iso(at))).unwrap_or_default();
     out.note(&format!("Token {} of company {}{until}, shown this once:", shown(name), shown(company)));
     output::text(out.stdout, &format!("{token}\n"))
+}
+
+/// A token is shown once: on standard output that leads nowhere, or is closed (which the start of the process turns
+/// into the same), it would exist and be known to nobody.
+fn refuse_unseen() -> Result<(), Error> {
+    let of = |stat: rustix::fs::Stat| (rustix::fs::FileType::from_raw_mode(stat.st_mode), stat.st_rdev);
+    let (stdout, null) = (rustix::fs::fstat(std::io::stdout()), rustix::fs::stat("/dev/null"));
+    match (stdout, null) {
+        (Ok(stdout), Ok(null)) if of(stdout) == of(null) => Err(Error::new(
+            "standard output is closed or /dev/null: nobody would see the token, which is shown once",
+            "let it go to a terminal, a file or a pipe",
+        )),
+        (Err(error), _) => Err(Error::of_output(&error.into())),
+        _ => Ok(()),
+    }
 }
 
 fn list(

@@ -129,12 +129,13 @@ def test_each_source_of_a_file_is_read(opened, site):
 
 
 @pytest.mark.parametrize("first, second, printed, expected", [
-    (HEADER + ROW, HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
-    (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 1 unchanged, 0 changed", (2, 187.5)),
-    (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 1 unchanged", (1, 125)),
-    (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 1 unchanged", (1, 125)),
+    (HEADER + ROW, HEADER + ROW, "0 new, 0 unchanged, 0 changed, 1 loaded before", (1, 125)),
+    (HEADER + ROW, HEADER + ROW + ROW.replace("125", "250"), "1 new, 0 unchanged, 0 changed, 1 loaded before",
+     (2, 187.5)),
+    (HEADER + ROW, (HEADER + ROW).replace("\n", "\r\n"), "0 new, 0 unchanged, 0 changed, 1 loaded before", (1, 125)),
+    (HEADER + ROW, "\ufeff" + HEADER + ROW, "0 new, 0 unchanged, 0 changed, 1 loaded before", (1, 125)),
     (HEADER + ROW + ROW.replace(",125\n", ",25"), HEADER + ROW + ROW.replace("125", "250"),
-     "0 new, 1 unchanged, 1 changed", (2, 187.5)),
+     "0 new, 0 unchanged, 1 changed, 1 loaded before", (2, 187.5)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW, "0 new, 1 unchanged, 0 changed", (1, 125)),
     (HEADER + ROW.rstrip("\n"), HEADER + ROW + ROW, "1 new, 1 unchanged, 0 changed", (2, 125)),
     (HEADER, HEADER, "0 new, 0 unchanged", (0, None)),
@@ -158,7 +159,129 @@ def test_file_that_an_earlier_version_loaded_is_known(site):
     site.write("calls.csv", HEADER + ROW)
     site.database.query("insert into callstats.loaded_file (sha256, name, calls) values (sha256(%s), 'calls.csv', 1)",
                         (HEADER + ROW).encode())
-    assert "0 new, 1 unchanged" in site.load("calls.csv")
+    assert "0 new, 0 unchanged, 0 changed, 1 loaded before" in site.load("calls.csv")
+
+
+def loaded_before(calls):
+    return f"0 new, 0 unchanged, 0 changed, {calls} loaded before"
+
+
+def test_text_for_another_organization_is_loaded(site):
+    site.database.query("insert into callstats.organization (id, company_id, short_name) values (2, 1, 'ny')")
+    site.write("x.csv", "queue,start,seconds\nA,2026-03-03 08:00:00,1\nB,2026-03-03 09:00:00,2\n")
+
+    def load(organization, queue):
+        return site.load("--company", "acme", "--organization", organization, "--column", "folder=queue", "--filter",
+                         f"queue={queue}", "x.csv")
+
+    for organization, queue in (("support", "A"), ("ny", "B")):
+        assert "1 new" in load(organization, queue)
+    for organization, queue in (("ny", "B"), ("support", "A")):
+        assert loaded_before(1) in load(organization, queue)
+    # The text goes on for each of them.
+    site.write("x.csv", (site.folder / "x.csv").read_text() + "A,2026-03-03 10:00:00,3\nB,2026-03-03 11:00:00,4\n")
+    for organization, queue in (("support", "A"), ("ny", "B")):
+        assert "1 new, 0 unchanged, 0 changed, 1 loaded before" in load(organization, queue)
+    site.database.query("update callstats.organization set short_name = 'york' where short_name = 'ny'")
+    assert loaded_before(2) in load("york", "B")
+    assert [row[:1] + row[2:] for row in site.rows()] == [
+        ("A", "2026-03-03 08:00:00", 1000), ("B", "2026-03-03 09:00:00", 2000), ("A", "2026-03-03 10:00:00", 3000),
+        ("B", "2026-03-03 11:00:00", 4000)]
+
+
+@pytest.mark.parametrize("wrong, right", [
+    (["--filter", "folder=Nope"], []), (["--map", "call"], ["--map", "calls"]),
+], ids=["filter", "records"])
+def test_text_that_gave_no_call_is_loaded(wrong, right, site):
+    call = dict(zip(HEADER.strip().split(","), ROW.strip().split(","), strict=True))
+    site.write("calls.csv", HEADER + ROW if right == [] else json.dumps({"data": {"calls": [call]}}))
+    for name in ("call", "calls"):
+        site.write(name, f"records = 'data.{name}'")
+    assert "0 new" in site.load(*wrong, "calls.csv")
+    assert "1 new" in site.load(*right, "calls.csv") and site.calls == (1, 125)
+
+
+@pytest.mark.parametrize("text", [HEADER + ROW, HEADER + ROW + ROW], ids=["same", "grown"])
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_text_with_another_mapping_is_refused(text, options, site):
+    site.write("calls.csv", HEADER + ROW)
+    site.load("--unit", "ms", "calls.csv")
+    before = site.database.query("select * from callstats.loaded_file")
+    site.write("calls.csv", text)
+    report = site.refused(*options, "calls.csv")
+    assert "was loaded before with another mapping or other options, at 20" in report and ": 1 calls" in report
+    assert "--again" in report and site.calls == (1, 0.125)
+    assert site.database.query("select * from callstats.loaded_file") == before
+    # What was loaded may stay.
+    assert "1 loaded before" in site.load(*options, "--if-loaded", "skip", "calls.csv")
+
+
+def test_text_is_loaded_again_on_request(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.load("--unit", "ms", "calls.csv")
+    assert "delete these calls" in site.refused("calls.csv")
+    site.database.query("delete from callstats.call")
+    report = site.refused("calls.csv")
+    assert "1 calls, none of which is there any more" in report and "Hint: --again loads all of it" in report
+    assert "1 new" in site.load("--again", "calls.csv") and site.calls == (1, 125)
+    # Either mapping is known from then on.
+    for words in ([], ["--unit", "ms"]):
+        assert loaded_before(1) in site.load(*words, "calls.csv")
+    assert "1 new" in site.load("--again", "calls.csv") and site.calls == (2, 125)
+    assert site.run("--again", "--if-loaded", "skip", "calls.csv").returncode == 2
+
+
+def test_the_same_mapping_may_be_written_in_another_way(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.write("one.toml", "# by queue\nfolder = 'folder'\nfilter = ['folder=Sales']\n")
+    site.write("two.toml", "filter = [ 'folder=Sales' ]\nfolder = { column = 'folder' }\nencoding = 'utf-8'")
+    site.load("--map", "one.toml", "calls.csv")
+    for words in (["--map", "two.toml"], ["--column", "folder=folder", "--filter", "folder=Sales"]):
+        assert loaded_before(1) in site.load(*words, "calls.csv")
+
+
+def test_name_of_the_file_matters_where_the_mapping_reads_it(site):
+    site.write("by_name.toml", "folder = 'file.stem'")
+    for name in ("Sales.csv", "Service.csv"):
+        site.write(name, HEADER + ROW)
+    site.load("--map", "by_name.toml", "Sales.csv")
+    assert "was loaded before with another mapping" in site.refused("--map", "by_name.toml", "Service.csv")
+    assert loaded_before(1) in site.load("--map", "by_name.toml", "Sales.csv")
+
+
+def test_calls_with_ids_are_compared_whatever_the_mapping(site):
+    site.load("--unit", "ms", "-", input=ids(("a", "Sales", 10), ("b", "Sales", 20)))
+    assert "0 new, 0 unchanged, 2 changed" in site.load("-", input=ids(("a", "Sales", 10), ("b", "Sales", 20)))
+    assert site.calls == (2, 15)
+    mixed = ids(("c", "Sales", 10), ("", "Sales", 20))
+    site.load("--unit", "ms", "-", input=mixed)
+    assert "with another mapping" in site.refused("-", input=mixed)
+
+
+def test_calls_that_are_gone_are_warned_about(site):
+    site.write("calls.csv", HEADER + ROW)
+    site.load("calls.csv")
+    assert "any more" not in site.run("calls.csv").stderr
+    site.database.query("truncate callstats.call cascade")
+    done = site.run("--json", "calls.csv")
+    summary = json.loads(done.stdout)["files"][0]
+    assert (summary["unchanged"], summary["passed_over"], summary["calls"]) == (0, 1, 1)
+    assert "none of its calls that were loaded before is there any more" in done.stderr + str(summary["warnings"])
+    assert "1 new" in site.load("--again", "calls.csv") and site.calls == (1, 125)
+
+
+@pytest.mark.parametrize("deleted", [["acme", "support"], ["acme"], ["acme", "support", "Sales"]])
+def test_deleting_a_tenant_forgets_its_files(deleted, site):
+    site.write("calls.csv", HEADER + ROW)
+    site.write("other.csv", HEADER + ROW.replace("Sales", "Service"))
+    for name in ("calls.csv", "other.csv"):
+        site.load(name)
+    command = [CALLSTATS, "tenant", "delete", *deleted, "--with-calls", "--yes"]
+    subprocess.run(command, env=site.environment, check=True, capture_output=True)
+    add = [CALLSTATS, "tenant", "add", "acme", "support", "--time-zone", "Europe/Berlin"]
+    subprocess.run(add, env=site.environment, check=True, capture_output=True)
+    assert "1 new" in site.load("calls.csv")
+    assert ("1 new" if len(deleted) < 3 else loaded_before(1)) in site.load("other.csv")
 
 
 @pytest.mark.slow
@@ -195,7 +318,7 @@ def test_two_loads_of_one_file_at_once_count_once(site):
     both = [subprocess.Popen(command, cwd=site.folder, env=site.environment, stdout=subprocess.PIPE, text=True)
             for _ in range(2)]
     printed = sorted(process.communicate(timeout=60)[0] for process in both)
-    assert "20,000 unchanged" in printed[0] and "20,000 new" in printed[1]
+    assert "20,000 loaded before" in printed[0] and "20,000 new" in printed[1]
     assert site.calls[0] == 20_000
 
 
@@ -255,6 +378,13 @@ def test_ids_are_unique_across_partitions(site):
     assert "0 new, 1 unchanged" in site.load("-", input=moved)
     report = site.refused("-", input=HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03"))
     assert "line 3: there is no partition for the month of 2099-03-03" in report and "create_month_partitions" in report
+    # A check finds the same, with and without ids.
+    text = HEADER + ROW + ROW.replace("2026-03-03", "2099-03-03")
+    assert "line 3: there is no partition for the month of 2099-03-03" in site.refused("--check", "-", input=text)
+    text = ids(("b", "Sales", 10)) + "c,acme,support,Sales,anna,2031-03-03 08:15:00,10\n"
+    for options in ([], ["--check"]):
+        report = site.refused(*options, "-", input=text)
+        assert 'line 3, column call: "c": there is no partition for the month of 2031-03-03' in report
     # Also where what comes later would have to be looked up.
     later = ROW * 20_000 + ROW.replace("2026-03-03 08:15:00", "2026-03-03T08:15:00Z")
     report = site.refused("-", input=HEADER + ROW.replace("2026-03-03", "2099-03-03") + later)
@@ -327,17 +457,92 @@ def test_first_problems_are_reported_and_the_others_counted(site):
 
 
 @pytest.mark.parametrize("words, text, reason", [
-    (["/nowhere.csv"], None, "No such file"), (["-"], "", "it is empty"),
+    (["/nowhere.csv"], None, "callstats: cannot read /nowhere.csv: No such file"),
     (["-"], "a,b,c\n", 'there is no column "company", "organization", "folder", "start", "seconds" or "duration"; '
                        'the columns are "a", "b", "c"'),
     (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
-    (["--preset", "nobody", "-"], "", 'no preset "nobody"'), (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
+    (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
     (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
-    (["--column", "x=y", "-"], HEADER, "does not begin with a field"), (["--filter", "x", "-"], HEADER, "condition"),
     (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
 ])
 def test_unusable_file_or_argument_is_reported(words, text, reason, site):
     assert reason in site.refused(*words, input=text)
+
+
+@pytest.mark.parametrize("words, reason", [
+    (["--preset", "nobody"], 'there is no preset "nobody"'), (["--column", "x=y"], "does not begin with a field"),
+    (["--filter", "x"], "--filter "), (["--encoding", "nope"], '--encoding "nope" is not known'),
+    (["--delimiter", "||"], "--delimiter "), (["--quote", "xx"], "--quote "), (["--escape", "é"], "--escape "),
+    (["--decimal", "x"], "--decimal is neither"), (["--format", "ods"], '--format cannot be "ods"'),
+    (["--unit", "weeks"], "--unit "), (["--start-unit", "weeks"], "--start-unit "),
+    (["--start-pattern", "%"], "--start-pattern "),
+])
+def test_wrong_value_of_an_option_is_an_error_of_usage(words, reason, site):
+    done = site.run(*words, "-", input=HEADER + ROW)
+    assert done.returncode == 2 and reason in done.stderr and "the mapping" not in done.stderr, done.stderr
+    assert "Hint: " in done.stderr and site.calls[0] == 0
+    assert site.run("--print-preset", "nobody").returncode == 2
+    # What is wrong in a file is no error of usage.
+    site.write("wrong.toml", "encoding = 'nope'")
+    assert "the mapping's encoding" in site.refused("--map", "wrong.toml", *words[:0], "-", input=HEADER + ROW)
+
+
+def test_file_that_gives_no_call_is_warned_about(site):
+    options = ["--company", "acme", "--organization", "support"]
+    site.write("page.html", "<html><body>404 Not Found</body></html>\n")
+    site.write("semicolons.csv", "a;b;c\n" * 3)
+    site.write("error.json", '{"error":"unauthorized"}')
+    site.write("calls.toml", "records = 'calls'")
+    site.write("empty.csv", "")
+    for preset in ("asterisk", "asterisk-custom", "freeswitch", "avaya-ipo", "3cx"):
+        for name in ("page.html", "semicolons.csv"):
+            done = site.run("--preset", preset, *options, name)
+            assert done.returncode == 1 or "warning: the filter leaves all records out" in done.stderr, (preset, name)
+        done = site.run("--preset", preset, *options, "empty.csv")
+        assert done.returncode == 0 and "warning: it is empty" in done.stderr, done.stderr
+    done = site.run("--map", "calls.toml", "--check", "error.json")
+    assert done.returncode == 0 and "warning: there is no record in it" in done.stderr
+    done = site.run("--json", "empty.csv", "--filter", "folder=Nope", "-", input=HEADER + ROW)
+    empty, filtered = json.loads(done.stdout)["files"]
+    assert empty["warnings"] == ["it is empty"] and "leaves all records out, 1 of" in filtered["warnings"][0]
+    assert done.returncode == 0
+    # A quiet day is one.
+    assert "warning" not in site.run("-", input=HEADER).stderr
+
+
+def test_comparing_what_is_no_number_is_warned_about(site):
+    text = HEADER + ROW.replace("125", "0:00:05") + ROW.replace("125", "0:01:00")
+    done = site.run("--unit", "hms", "--filter", "seconds>0", "-", input=text)
+    assert 'in 2 records, and does not hold there; line 2, column seconds: "0:00:05"' in done.stderr, done.stderr
+    assert "no number" not in site.run("--filter", "seconds>0", "-", input=HEADER + ROW).stderr
+
+
+def test_line_that_is_cut_inside_of_a_quote_takes_no_other_with_it(site):
+    row = ('"","100","{0}","incoming","""Bob"" <100>","SIP/t-0000001{0}","SIP/{0}-0000002{0}","Dial","x",'
+           '"2026-03-03 10:00:00","2026-03-03 10:00:05","2026-03-03 10:01:05",65,60,"ANSWERED","DOCUMENTATION",'
+           '"177252570{0}.1","","","177252570{0}.1",{0}\n')
+    for length in range(1, 120):
+        site.write("Master.csv", row.format(1) + row.format(5)[:length] + "\n" + row.format(2) + row.format(3))
+        done = site.run("--check", "--preset", "asterisk", "--company", "acme", "--organization", "support",
+                        "Master.csv")
+        # A cut between quotes leaves a short line, which does not count.
+        is_inside = row.format(5)[:length].count('"') % 2 == 1
+        assert ("3 calls" in done.stdout or "would be 3 new" in done.stdout) if not is_inside else (
+            done.returncode == 1 and "Master.csv line 2" in done.stderr), (length, done.stdout, done.stderr)
+
+
+def test_names_of_a_file_take_little_memory(site):
+    for width, folders, words in ((1, 400_000, ["--check"]), (90, 400_000, ["--check"]), (1, 28_000, ["--json"]),
+                                  (90, 20_000, ["--check"]), (90, 20_000, ["--again"])):
+        lines = (f"acme,support,{number:0{width}},,2026-03-03 08:15:00,60\n" for number in range(folders))
+        site.write("calls.csv", HEADER + "".join(lines))
+        done = subprocess.run(["/usr/bin/time", "-f", "%M", CALLSTATS, "load", *words, "calls.csv"],
+                              cwd=site.folder, env=site.environment, capture_output=True, text=True)
+        peak = int(done.stderr.splitlines()[-1])
+        is_refused = folders > 100_000
+        assert done.returncode == is_refused and ("these are no names of folders" in done.stderr) == is_refused
+        assert peak < 64 * 1024, (width, folders, peak)
+        print(f"{folders} folders of {width} letters, {words}: peak {peak} kB")
 
 
 def test_language_of_the_terminal_makes_no_difference(site):
@@ -419,7 +624,7 @@ def test_check_of_a_file_writes_nothing(site):
         for table in ("call", "folder", "loaded_file", "call_key"):
             assert site.database.value(f"select count(*) from callstats.{table}") == 0
     site.load("-", input=HEADER + ROW)
-    assert "0 new, 1 unchanged" in site.load("--check", "-", input=HEADER + ROW)
+    assert loaded_before(1) in site.load("--check", "-", input=HEADER + ROW)
     assert "nothing of it was loaded" not in site.refused("--check", "-", input=HEADER + "x\n")
 
 
@@ -473,6 +678,7 @@ def test_load_that_is_ended_early_leaves_nothing(ending, header, row, site):
     _, report = process.communicate(timeout=30)
     if ending == "server":
         assert process.returncode == 1 and "nothing of it was loaded" in report, report
+        assert "the database refuses it" not in report and "WARN" not in report, report
     else:
         assert process.returncode == -ending
         assert ending == signal.SIGKILL or "interrupted; nothing of the file was loaded" in report, report

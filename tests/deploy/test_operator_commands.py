@@ -134,6 +134,14 @@ def test_refusal_has_a_reason_and_a_hint_and_changes_nothing(words, why, acme, d
     assert database.query(state) == before
 
 
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/null", ">/dev/full"])
+def test_token_that_nobody_would_see_is_not_added(redirection, acme, database):
+    done = subprocess.run(f"'{CALLSTATS}' token add acme --name n {redirection}", shell=True, env=acme.environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "standard output" in done.stderr and "Hint: " in done.stderr, done.stderr
+    assert database.query("select * from callstats.company_token") == []
+
+
 @pytest.mark.parametrize("words", [
     ["tenant"], ["tenant", "add"], ["tenant", "frobnicate"], ["token", "add", "a"], ["token", "revoke", "a"],
     ["schema", "install", "x"], ["tenant", "add", "a", "--time-zone", "UTC"], ["completions", "cmd.exe"],

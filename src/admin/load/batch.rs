@@ -79,6 +79,10 @@ pub struct Ending {
     pub filtered: u64,
     /// In the part of the file that was loaded before.
     pub known: u64,
+    /// It has a header with the columns of the mapping.
+    pub has_header: bool,
+    /// The first value that a condition compares with a number and that is none, and how many records are like that.
+    pub no_number: Option<(String, u64)>,
     pub problems: Problems,
     pub fingerprint: Fingerprint,
     /// The line that was left out, because it is still being written.

@@ -5,13 +5,14 @@ use crate::admin::error::Error;
 use crate::admin::interrupt::{self, Step};
 use crate::admin::load::batch::{Ending, Message, Opening};
 use crate::admin::load::input::Input;
-use crate::admin::load::loaded::{self, Known};
+use crate::admin::load::loaded::{self, Content, Known, Note, Policy, Run};
 use crate::admin::load::mapping::Mapping;
 use crate::admin::load::problem::Problems;
 use crate::admin::load::progress::Progress;
 use crate::admin::load::reading;
 use crate::admin::load::resolve::Resolver;
 use crate::admin::load::spec::{Setting, Spec, preset_text};
+use crate::admin::load::statistics::thousands;
 use crate::admin::load::store::{Existing, Store};
 use crate::admin::load::summary::Summary;
 use crate::admin::load::value::Template;
@@ -19,10 +20,11 @@ use crate::admin::{Output, connect, output};
 use crate::cli::{ExistingCalls, KnownFiles, LoadArguments};
 use postgres::{Client, Transaction};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
-use toml::Value;
+use toml::{Table, Value};
 
 /// Batches that wait to be written.
 const AHEAD: usize = 2;
@@ -30,9 +32,10 @@ const AHEAD: usize = 2;
 /// Runs the command.
 pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'_>) -> Result<(), Error> {
     if let Some(preset) = &arguments.print_preset {
-        return output::text(out.stdout, preset_text(preset)?);
+        let text = preset_text(preset).map_err(|error| Error::of_usage(error.message, error.hint))?;
+        return output::text(out.stdout, text);
     }
-    let mapping = mapping(arguments)?;
+    let (mapping, given) = mapping(arguments)?;
     let mut client = connect::connect(database)?;
     let work = interrupt::Progress::watch(interrupt::Texts {
         working: "interrupted; nothing of the file was loaded",
@@ -42,7 +45,7 @@ pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'
     let mut failed: Option<Error> = None;
     for path in &arguments.files {
         let name = Input::name_of(path);
-        let outcome = load(&mut client, arguments, &mapping, path, &work);
+        let outcome = load(&mut client, arguments, (&mapping, &given), path, &work);
         match outcome {
             Ok(summary) => {
                 for note in summary.notes() {
@@ -59,7 +62,8 @@ pub fn run(arguments: &LoadArguments, database: Option<&str>, out: &mut Output<'
             }
             Err(mut error) => {
                 let nothing = if arguments.check { "" } else { "; nothing of it was loaded" };
-                if !error.message.starts_with(&name) {
+                let is_named = error.message.starts_with(&name) || error.message.contains(&format!(" {name}: "));
+                if !is_named {
                     error.message = format!("{name}: {}", error.message);
                 }
                 error.message.push_str(nothing);
@@ -96,7 +100,7 @@ enum Outcome {
 fn load(
     client: &mut Client,
     arguments: &LoadArguments,
-    mapping: &Mapping,
+    mapping: (&Mapping, &Table),
     path: &Path,
     work: &interrupt::Progress,
 ) -> Result<Summary, Error> {
@@ -112,15 +116,21 @@ fn load(
 fn load_in_transaction(
     client: &mut Client,
     arguments: &LoadArguments,
-    mapping: &Mapping,
+    (mapping, given): (&Mapping, &Table),
     input: Input,
     name: String,
     progress: &Progress,
     work: &interrupt::Progress,
 ) -> Result<Summary, Error> {
     let mut transaction = begin(client, arguments.check)?;
-    let known = Known::find(&mut transaction, &input, mapping)?;
-    if let Some(at) = known.all_at.as_ref().filter(|_| arguments.if_loaded == KnownFiles::Refuse) {
+    let run = Run::new(&mut transaction, &input, mapping, given.clone())?;
+    let policy = match arguments.if_loaded {
+        _ if arguments.again => Policy::Again,
+        Some(KnownFiles::Skip) => Policy::Skip,
+        Some(KnownFiles::Refuse) | None => Policy::SameMapping,
+    };
+    let mut known = Known::find(&mut transaction, &input, mapping, &run, policy)?;
+    if let Some(at) = known.all_at.as_ref().filter(|_| arguments.if_loaded == Some(KnownFiles::Refuse)) {
         return Err(Error::new(
             format!("{name} was loaded before, at {at}"),
             "--if-loaded skip passes over such files",
@@ -128,9 +138,10 @@ fn load_in_transaction(
     }
     let modified = input.modified;
     let (sender, messages) = sync_channel(AHEAD);
-    let (own_mapping, complete, counter) = (mapping.clone(), known.complete, progress.counter());
+    let before = reading::Before { complete: known.complete, refusal: known.refusal.take() };
+    let (own_mapping, counter) = (mapping.clone(), progress.counter());
     // Not joined: on an interrupt it may be waiting for a pipe.
-    std::thread::spawn(move || reading::read(&input, own_mapping, complete, counter, sender));
+    std::thread::spawn(move || reading::read(&input, own_mapping, before, counter, sender));
     let opening = match next(&messages, progress)? {
         Message::Opening(opening) => opening,
         Message::Failed(error) => return Err(error),
@@ -152,14 +163,15 @@ fn load_in_transaction(
     fail_with(&ending.problems, &name)?;
     let known_folders = known_folders(&mut store)?;
     let has_ids = opening.has_call;
-    let summary =
-        summary(arguments, &store, &ending, opening.ignored, known.all_at.clone(), &known_folders, name.clone());
-    let unfinished = store.unfinished;
+    let summary = summary(arguments, &store, &ending, opening.ignored, &known, &known_folders, name.clone());
+    let (unfinished, content) = (store.unfinished, content(&store));
     if arguments.check {
         return Ok(summary); // and nothing is committed
     }
     if known.all_at.is_none() {
-        loaded::note(&mut transaction, &name, summary.calls, &ending.fingerprint, unfinished, has_ids)?;
+        let calls = summary.calls;
+        let note = Note { name: &name, calls, read: &ending.fingerprint, unfinished, has_ids, content };
+        loaded::note(&mut transaction, &run, &known, note)?;
     }
     progress.step("committing");
     work.set(Step::Committing);
@@ -189,11 +201,11 @@ fn refuse_other_ids(known: &Known, opening: &Opening) -> Result<(), Error> {
     match (known.had_ids, opening.has_call) {
         (Some(false), true) => Err(Error::new(
             "calls of it were loaded before, without ids: with ids they would count twice",
-            "delete these calls first, or load it without `call`",
+            "delete these calls and load it with --again, or load it without `call`",
         )),
         (Some(true), false) => Err(Error::new(
             "calls of it were loaded before, with ids: without ids they would count twice",
-            "map `call` to the column that has the ids",
+            "map `call` to the column that has the ids, or delete these calls and load it with --again",
         )),
         _ => Ok(()),
     }
@@ -253,21 +265,27 @@ fn summary(
     store: &Store<'_, '_>,
     ending: &Ending,
     ignored_columns: Vec<String>,
-    loaded_before: Option<String>,
+    known: &Known,
     known_folders: &[(i32, String)],
     file: String,
 ) -> Summary {
     let (statistics, resolver, counts) = (&store.statistics, &store.resolver, store.counts);
-    let unchanged = counts.unchanged + ending.known;
     let day = |day: Option<&chrono::NaiveDate>| day.map(ToString::to_string);
+    let mut warnings = statistics.warnings(&resolver.folders, &resolver.places, known_folders);
+    warnings.extend(about_records(ending, counts.new + counts.changed + counts.unchanged + ending.known));
+    if known.are_calls_gone && ending.known > 0 {
+        warnings.push(
+            "none of its calls that were loaded before is there any more: --again loads all of it once more".into(),
+        );
+    }
     Summary {
         file,
         is_check: arguments.check,
         records: ending.records,
         filtered: ending.filtered,
-        calls: counts.new + counts.changed + unchanged,
+        calls: counts.new + counts.changed + counts.unchanged + ending.known,
         new: counts.new,
-        unchanged,
+        unchanged: counts.unchanged,
         changed: counts.changed,
         changed_were_left: arguments.existing == ExistingCalls::Leave,
         days: statistics.days.len(),
@@ -276,22 +294,88 @@ fn summary(
         avg_duration_seconds: statistics.total.average(),
         folders: Summary::folders(statistics, &resolver.folders, &resolver.places),
         ignored_columns,
-        warnings: statistics.warnings(&resolver.folders, &resolver.places, known_folders),
-        loaded_before,
+        warnings,
+        passed_over: ending.known,
+        loaded_before: known.all_at.clone(),
         left_line: ending.left,
     }
 }
 
-/// The mapping of the arguments.
-fn mapping(arguments: &LoadArguments) -> Result<Mapping, Error> {
+/// What is implausible about records that gave no call.
+fn about_records(ending: &Ending, calls: u64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if ending.fingerprint.bytes == 0 && ending.left.is_none() {
+        warnings.push("it is empty".to_owned());
+    } else if ending.records == 0 && !ending.has_header {
+        warnings.push("there is no record in it: check the file and the mapping".to_owned());
+    } else if calls == 0 && ending.filtered > 0 {
+        let filtered = thousands(ending.filtered);
+        warnings.push(format!("the filter leaves all records out, {filtered} of them: check the file and the mapping"));
+    }
+    if let Some((first, records)) = &ending.no_number {
+        let records = thousands(*records);
+        warnings.push(format!(
+            "a condition compares with a number what is none, in {records} records, and does not hold there; {first}"
+        ));
+    }
+    warnings
+}
+
+/// What the calls are that were written or compared.
+fn content(store: &Store<'_, '_>) -> Content {
+    let (statistics, resolver) = (&store.statistics, &store.resolver);
+    let used: Vec<_> = statistics.folders.keys().filter_map(|at| resolver.folders.get(*at)).collect();
+    let of_places = |folder: &&crate::admin::load::resolve::Folder| {
+        resolver.places.get(folder.place)?.as_ref().map(|place| place.organization_id)
+    };
+    let organizations: BTreeSet<i32> = used.iter().filter_map(of_places).collect();
+    Content {
+        organizations: Some(organizations.into_iter().collect()),
+        folders: used.iter().map(|folder| folder.id).collect(),
+        days: statistics.days.first().copied().zip(statistics.days.last().copied()),
+    }
+}
+
+/// The mapping of the arguments, and as it was given.
+fn mapping(arguments: &LoadArguments) -> Result<(Mapping, Table), Error> {
     let file = match &arguments.map {
         None => None,
         Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
             Error::new(format!("cannot read {}: {error}", Input::name_of(path)), "check the name and who may read it")
         })?),
     };
-    let (spec, has_call) = Spec::read(arguments.preset.as_deref(), file.as_deref(), &settings(arguments)?)?;
-    Mapping::new(&spec, has_call)
+    let (preset, settings) = (arguments.preset.as_deref(), settings(arguments)?);
+    if let Some(Err(error)) = preset.map(preset_text) {
+        return Err(Error::of_usage(error.message, error.hint));
+    }
+    let build = |settings: &[Setting]| {
+        let (spec, has_call) = Spec::read(preset, file.as_deref(), settings)?;
+        Mapping::new(&spec, has_call)
+    };
+    match build(&settings) {
+        Ok(mapping) => Ok((mapping, Spec::given(preset, file.as_deref(), &settings)?)),
+        // The option with which it begins is the one that is wrong; without options, it is the file.
+        Err(error) => Err((0..settings.len())
+            .find_map(|at| Some(of_option(&settings[at], build(&settings[..=at]).err()?)))
+            .filter(|_| build(&[]).is_ok())
+            .unwrap_or(error)),
+    }
+}
+
+/// A mistake in the value of an option.
+fn of_option(setting: &Setting, error: Error) -> Error {
+    let option = match (setting.key, setting.part) {
+        (_, Some("column")) => "column",
+        ("start", Some("pattern")) => "start-pattern",
+        ("start", Some("unit")) => "start-unit",
+        ("start", Some("zone")) => "time-zone",
+        (_, Some(part)) => part,
+        ("header", None) => "no-header",
+        (key, None) => key,
+    };
+    let reason = error.message.strip_prefix(&format!("the mapping's {} ", setting.key)).map(str::to_owned);
+    let reason = reason.unwrap_or_else(|| format!("is wrong: {}", error.message));
+    Error::of_usage(format!("--{option} {reason}"), "callstats load --help lists the options")
 }
 
 fn settings(arguments: &LoadArguments) -> Result<Vec<Setting>, Error> {
@@ -300,7 +384,7 @@ fn settings(arguments: &LoadArguments) -> Result<Vec<Setting>, Error> {
     for text in &arguments.column {
         let (field, column) = text.split_once('=').unwrap_or((text, ""));
         let Some(key) = FIELDS.iter().find(|known| **known == field.trim()) else {
-            return Err(Error::new(
+            return Err(Error::of_usage(
                 format!("--column {text:?} does not begin with a field"),
                 format!("write FIELD=COLUMN with one of {}", FIELDS.join(", ")),
             ));

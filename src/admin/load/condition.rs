@@ -72,6 +72,17 @@ impl Condition {
         std::iter::once(self.column).chain(right).collect()
     }
 
+    /// The value, if it should be a number and is none.
+    pub fn no_number<'v>(&self, values: &'v Values) -> Option<&'v str> {
+        let value = values.get(self.column);
+        let is_order = matches!(self.test, Test::Order(..));
+        Some(value).filter(|value| is_order && !value.trim().is_empty() && decimal(value, Point::Either).is_none())
+    }
+
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
     /// Whether it holds. What is no number is neither less nor greater.
     pub fn holds(&self, values: &Values) -> bool {
         let left = values.get(self.column);
@@ -123,6 +134,17 @@ mod tests {
         }
         assert!(holds("p[x=y].a!=", &[("p[x=y].a", "z")]));
         assert!(holds("a={b}", &[("a", "1.5"), ("b", "1.5")]) && !holds("a={b}", &[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn an_order_of_what_is_no_number_is_known() {
+        let mut columns = Columns::default();
+        for (condition, value, expected) in
+            [("a>0", "0:00:05", Some("0:00:05")), ("a>0", "5", None), ("a>0", " ", None), ("a=0", "x", None)]
+        {
+            let condition = Condition::parse(condition, &mut columns).unwrap();
+            assert_eq!(condition.no_number(&Values::of(&[value])), expected, "{value}");
+        }
     }
 
     #[test]

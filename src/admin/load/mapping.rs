@@ -124,6 +124,29 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// The conditions that compare records: those of the filter, of fields, and of what is preferred.
+    pub fn conditions(&self) -> Vec<&Condition> {
+        fn of<T>(field: &Alternatives<T>) -> impl Iterator<Item = &Condition> {
+            field.list.iter().flat_map(|(extract, _)| &extract.conditions)
+        }
+        let texts = self.call.iter().chain([&self.company, &self.organization, &self.folder, &self.agent]);
+        let takes = [&self.takes.folder, &self.takes.agent, &self.takes.start, &self.takes.duration];
+        let duration: Vec<&Condition> = match &self.duration {
+            DurationField::Number(number) => of(number).collect(),
+            DurationField::End(end) => of(end).collect(),
+        };
+        let defined = self.defined.iter().flat_map(|(_, text)| of(text));
+        let preferred = takes.into_iter().flat_map(|take| &take.prefer);
+        self.filter
+            .iter()
+            .chain(texts.flat_map(of))
+            .chain(of(&self.start))
+            .chain(duration)
+            .chain(defined)
+            .chain(preferred)
+            .collect()
+    }
+
     /// Sets the texts that have names of their own.
     pub fn define(&self, values: &mut Values) -> Result<(), Problem> {
         for (place, text) in &self.defined {

@@ -9,6 +9,7 @@ use crate::admin::load::problem::{Problem, Problems};
 use crate::admin::load::records::{self, Place, Sink, Stop};
 use crate::admin::load::row::{self, At, Length};
 use crate::admin::load::value::{Columns, Values};
+use crate::admin::name::shown;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,11 +17,23 @@ use std::sync::mpsc::SyncSender;
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 16 * 1024;
-/// Bytes that the names of one file may take: more of them are not names.
-const MAX_NAMES: usize = 16 * 1024 * 1024;
+/// Bytes that the names of one file may take in memory: more of them are not names.
+const MAX_NAMES: usize = 24 * 1024 * 1024;
+/// What a name takes beside its text, which is there four times: here, at the thread that writes, and in the summary.
+const NAME_COST: usize = 800;
+const NAME_COPIES: usize = 4;
 
-/// Reads a file to its end. `known` is how much of its text was loaded before.
-pub fn read(input: &Input, mapping: Mapping, known: u64, progress: Arc<AtomicU64>, messages: SyncSender<Message>) {
+/// What of a text was loaded before.
+#[derive(Debug)]
+pub struct Before {
+    /// Bytes of it that hold whole lines.
+    pub complete: u64,
+    /// Why no call of these may be passed over.
+    pub refusal: Option<Error>,
+}
+
+/// Reads a file to its end.
+pub fn read(input: &Input, mapping: Mapping, known: Before, progress: Arc<AtomicU64>, messages: SyncSender<Message>) {
     // If the receiver has ended, nobody needs the result.
     let (Ok(last) | Err(last)) = read_all(input, mapping, known, progress, &messages).map_err(Message::Failed);
     let _ = messages.send(last);
@@ -29,7 +42,7 @@ pub fn read(input: &Input, mapping: Mapping, known: u64, progress: Arc<AtomicU64
 fn read_all(
     input: &Input,
     mapping: Mapping,
-    known: u64,
+    known: Before,
     progress: Arc<AtomicU64>,
     messages: &SyncSender<Message>,
 ) -> Result<Message, Error> {
@@ -47,13 +60,22 @@ fn read_all(
         filtered: 0,
         number_column: mapping.columns.names().iter().position(|name| Columns::key(name) == "file.record"),
         names: Names::default(),
+        is_open: false,
+        has_header: false,
+        no_number: None,
+        no_numbers: 0,
         batch: Batch::default(),
         last_end: 0,
         problems: Problems::default(),
         last_problem: None,
         messages,
     };
-    let outcome = records::read(&mut text, &mapping, &constants, &mut reading);
+    let mut outcome = records::read(&mut text, &mapping, &constants, &mut reading);
+    if !reading.is_open && text.fingerprint().bytes == 0 {
+        // An empty file is one without records, whether or not it should have a header.
+        reading.columns(&vec![true; mapping.columns.names().len()], &[], Point::Dot)?;
+        outcome = Ok(());
+    }
     let is_growing = input.has_grown();
     let mut left = None;
     match outcome {
@@ -85,6 +107,8 @@ fn read_all(
         records: reading.records,
         filtered: reading.filtered,
         known: reading.known_rows,
+        has_header: reading.has_header,
+        no_number: reading.no_number.map(|first| (first, reading.no_numbers)),
         problems: reading.problems,
         fingerprint: if left.is_some() { text.fingerprint_of_whole_lines() } else { fingerprint },
         left,
@@ -107,13 +131,20 @@ struct Names {
 struct Reading<'a> {
     mapping: Mapping,
     point: Point,
-    known: u64,
+    known: Before,
     known_rows: u64,
     records: u64,
     filtered: u64,
     /// The column that stands for the number of the record.
     number_column: Option<usize>,
     names: Names,
+    /// The columns are known.
+    is_open: bool,
+    /// It has a header with the columns of the mapping.
+    has_header: bool,
+    /// What a condition compared that should be a number and is none: the first of them, and how many records there are.
+    no_number: Option<String>,
+    no_numbers: u64,
     batch: Batch,
     /// Where the last row ends.
     last_end: u64,
@@ -126,6 +157,20 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn send(&self, message: Message) -> Result<(), Error> {
         self.messages.send(message).map_err(|_| Error::new("nobody takes what was read", ""))
+    }
+
+    /// A comparison with a number never holds for what is none, and that may be a mistake.
+    fn note_no_number(&mut self, place: Place, values: &Values) {
+        let conditions = self.mapping.conditions();
+        let Some((column, value)) = conditions.iter().find_map(|one| Some((one.column(), one.no_number(values)?)))
+        else {
+            return;
+        };
+        self.no_numbers += 1;
+        if self.no_number.is_none() {
+            let name = self.mapping.columns.name(column);
+            self.no_number = Some(format!("line {}, column {name}: {}", place.line, shown(value)));
+        }
     }
 
     fn note_last_problem(&mut self) {
@@ -142,6 +187,7 @@ impl Reading<'_> {
         if let Err(problem) = self.mapping.define(values) {
             return Ok(Err(problem));
         }
+        self.note_no_number(place, values);
         let read = match row::read(&self.mapping, values, self.point) {
             Ok(Some(read)) => read,
             Ok(None) => {
@@ -150,7 +196,10 @@ impl Reading<'_> {
             }
             Err(problem) => return Ok(Err(problem)),
         };
-        if place.end <= self.known && read.call.is_empty() {
+        if place.end <= self.known.complete && read.call.is_empty() {
+            if let Some(refusal) = self.known.refusal.take() {
+                return Err(refusal);
+            }
             self.known_rows += 1;
             return Ok(Ok(None));
         }
@@ -222,7 +271,7 @@ impl Names {
                 row::check_name("organization", &row.organization, &labels[1])?;
                 let number = self.places.len();
                 self.places.insert(self.key.clone(), number);
-                self.bytes += self.key.len();
+                self.bytes += NAME_COPIES * self.key.len() + NAME_COST;
                 new.push(NewPlace {
                     line,
                     company: row.company.to_string(),
@@ -256,7 +305,7 @@ impl Names {
         row::check_name("folder", &row.folder, &mapping.folder.label("folder", &mapping.columns))?;
         let number = self.folders.len();
         self.folders.insert(self.key.clone(), number);
-        self.bytes += self.key.len();
+        self.bytes += NAME_COPIES * self.key.len() + NAME_COST;
         new.push(NewFolder { place, name: row.folder.to_string() });
         Ok(Some(number))
     }
@@ -276,6 +325,8 @@ impl Names {
 impl Sink for Reading<'_> {
     fn columns(&mut self, is_there: &[bool], header: &[String], point: Point) -> Result<(), Error> {
         self.point = point;
+        self.is_open = true;
+        self.has_header = !header.is_empty() && self.mapping.file.has_header;
         let mut ignored = Vec::new();
         if !header.is_empty() {
             let used: Vec<String> = self.mapping.columns.names().iter().map(|name| Columns::key(name)).collect();

@@ -185,6 +185,18 @@ impl Spec {
         })?;
         Ok((spec, has_call))
     }
+
+    /// What was given, with the name of a preset and not its content: a later version of that is still the same.
+    pub fn given(preset: Option<&str>, file: Option<&str>, settings: &[Setting]) -> Result<Table, Error> {
+        let mut given = file.map(table).transpose()?.unwrap_or_default();
+        for setting in settings {
+            apply(&mut given, setting);
+        }
+        if let Some(preset) = preset {
+            given.insert("preset".into(), Value::String(preset.into()));
+        }
+        Ok(given)
+    }
 }
 
 pub fn preset_names() -> Vec<&'static str> {

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use unicode_normalization::UnicodeNormalization;
 
-/// Up to this many distinct agents are counted.
-const MAX_AGENTS: usize = 200_000;
+/// Of more distinct agents than these, half are counted, then a quarter, and so on.
+const MAX_AGENTS: usize = 100_000;
 /// With fewer calls than these, the number of agents means nothing.
 const FEW: u64 = 20;
 
@@ -36,7 +36,9 @@ pub struct Statistics {
     /// By the number of the folder.
     pub folders: HashMap<usize, Total>,
     pub days: BTreeSet<NaiveDate>,
-    pub agents: HashSet<u64>,
+    agents: HashSet<u64>,
+    /// Only agents whose hash ends with so many zeros are counted.
+    agent_zeros: u32,
     pub with_agent: u64,
     /// Calls that start later than now.
     pub future: u64,
@@ -55,8 +57,14 @@ impl Statistics {
         self.days.insert(started_at.date());
         if let Some(agent) = agent {
             self.with_agent += calls.calls;
-            if self.agents.len() < MAX_AGENTS {
-                self.agents.insert(self.hasher.hash_one(agent));
+            let hash = self.hasher.hash_one(agent);
+            if hash.trailing_zeros() >= self.agent_zeros {
+                self.agents.insert(hash);
+            }
+            while self.agents.len() > MAX_AGENTS {
+                self.agent_zeros += 1;
+                let zeros = self.agent_zeros;
+                self.agents.retain(|hash| hash.trailing_zeros() >= zeros);
             }
         }
         if started_at > place.now {
@@ -96,9 +104,11 @@ impl Statistics {
                 warnings.push(format!("the average of folder {} is {average} seconds{more}: {advice}", shown(name)));
             }
         }
-        if self.with_agent >= FEW && self.agents.len() as u64 == self.with_agent {
+        let agents = ((self.agents.len() as u64) << self.agent_zeros).min(self.with_agent);
+        if self.with_agent >= FEW && agents * 20 > self.with_agent * 19 {
+            let as_many = if agents == self.with_agent { "as many" } else { "almost as many" };
             warnings.push(format!(
-                "there are as many agents as calls with an agent, {}: is the agent's column one that is new for each \
+                "there are {as_many} agents as calls with an agent, {}: is the agent's column one that is new for each \
                  call?",
                 thousands(self.with_agent)
             ));
@@ -211,6 +221,15 @@ mod tests {
         let many = [("2026-03-03 10:00", 9000); 30];
         assert!(warnings(&many, true, &new, &[]).contains("as many agents as calls"));
         assert_eq!(warnings(&many, false, &new, &[]), "");
+        for (agents, calls, is_odd) in [(999, 1000, true), (900, 1000, false), (300_000, 300_000, true)] {
+            let mut statistics = Statistics::default();
+            for call in 0..calls {
+                let agent = (call % agents).to_string();
+                statistics.add(0, &place(), Some(&agent), at("2026-03-03 10:00"), Total::of_one(9000));
+            }
+            let text = statistics.warnings(&new, &[Some(place())], &[]).join("\n");
+            assert_eq!(text.contains("as many agents as calls"), is_odd, "{agents} {text}");
+        }
         for known in ["sales", "Sales\u{a0}", "SALES", " sales"] {
             let text = warnings(&many, false, &new, &[(1, known.into())]);
             assert!(text.contains("looks like"), "{known:?} {text}");

@@ -4,6 +4,7 @@
 //! there PostgreSQL makes one call of the records that have the same id, and compares it with what is there.
 
 mod gathered;
+mod partitions;
 
 use crate::admin::error::Error;
 use crate::admin::load::batch::{Batch, Opening, Row};
@@ -12,6 +13,7 @@ use crate::admin::load::resolve::{Resolver, Times};
 use crate::admin::load::statistics::{Statistics, Total};
 use chrono::NaiveDateTime;
 use gathered::Gathered;
+use partitions::Partitions;
 use postgres::Transaction;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
@@ -47,6 +49,7 @@ pub struct Store<'t, 'c> {
     /// The database refused a row, and takes no further statement.
     is_aborted: bool,
     gathered: Option<Gathered>,
+    partitions: Partitions,
 }
 
 /// A call that is there.
@@ -97,9 +100,11 @@ impl<'t, 'c> Store<'t, 'c> {
             }
             None => None,
         };
+        let partitions = Partitions::read(transaction)?;
         Ok(Self {
             transaction,
             resolver,
+            partitions,
             statistics: Statistics::default(),
             problems: Problems::default(),
             counts: Counts::default(),
@@ -144,6 +149,10 @@ impl<'t, 'c> Store<'t, 'c> {
                 self.problems.add(row.line, Problem::of_record("the record is not complete", ""));
                 continue;
             };
+            if !self.partitions.have(started_at) {
+                self.problems.add(row.line, partitions::missing(None, started_at));
+                continue;
+            }
             self.statistics.add(number, place, row.agent.as_deref(), started_at, Total::of_one(duration_ms));
             ready.push(Ready {
                 row,
@@ -152,6 +161,9 @@ impl<'t, 'c> Store<'t, 'c> {
                 started_at,
                 duration_ms,
             });
+        }
+        if !self.problems.is_empty() {
+            return Ok(());
         }
         let rows = self.after_replacement(&ready)?;
         self.write(&ready[rows..])
@@ -258,6 +270,10 @@ fn copy(transaction: &mut Transaction<'_>, ready: &[Ready<'_>]) -> Result<(), po
 /// The row that the database refused, and why. None: it was not about a row.
 fn refused(error: &postgres::Error, ready: &[Ready<'_>]) -> Option<(u64, Problem)> {
     let error = error.as_db_error()?;
+    // Data exceptions, constraints, and what triggers raise; all else is about the server or the connection.
+    if !["22", "23", "44", "P0"].iter().any(|class| error.code().code().starts_with(class)) {
+        return None;
+    }
     // "COPY call, line 3", also where the server speaks another language.
     let context = error.where_()?;
     let number = context.split(|character: char| !character.is_ascii_digit()).find(|part| !part.is_empty())?;
@@ -268,10 +284,7 @@ fn refused(error: &postgres::Error, ready: &[Ready<'_>]) -> Option<(u64, Problem
 /// What the database refused.
 fn problem_of(error: &postgres::error::DbError, started_at: NaiveDateTime) -> Problem {
     if error.code().code() == "23514" && error.constraint().is_none() {
-        return Problem::of_record(
-            format!("there is no partition for the month of {}", started_at.date()),
-            "is the date right? select callstats.create_month_partitions(3) makes those of the next three months",
-        );
+        return partitions::missing(None, started_at);
     }
     Problem::of_record(format!("the database refuses it: {}", error.message()), error.hint().unwrap_or_default())
 }

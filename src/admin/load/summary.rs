@@ -40,6 +40,8 @@ pub struct Summary {
     pub folders: Vec<FolderLine>,
     pub ignored_columns: Vec<String>,
     pub warnings: Vec<String>,
+    /// Calls that were loaded before, and not compared.
+    pub passed_over: u64,
     /// When the whole file was loaded before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loaded_before: Option<String>,
@@ -85,6 +87,9 @@ impl Summary {
         );
         if self.changed > 0 && self.changed_were_left {
             line.push_str(" and left as they were");
+        }
+        if self.passed_over > 0 {
+            line.push_str(&format!(", {} loaded before", thousands(self.passed_over)));
         }
         let mut about = vec![format!("{} calls of {} records", thousands(self.calls), thousands(self.records))];
         if self.filtered > 0 {

@@ -172,19 +172,20 @@ impl Read for Text {
     }
 }
 
-/// The longest of these beginnings, each a length and a digest, that the text has; none: it has none of them.
-pub fn known_beginning(mut text: Text, beginnings: &[(u64, [u8; 32])]) -> io::Result<Option<(u64, [u8; 32])>> {
+/// Those of these beginnings, each a length and a digest, that the text has; the longest comes last.
+pub fn known_beginnings(mut text: Text, beginnings: &[(u64, [u8; 32])]) -> io::Result<Vec<(u64, [u8; 32])>> {
     let mut sorted = beginnings.to_vec();
     sorted.sort_unstable();
+    sorted.dedup();
     let mut digest = Sha256::new();
-    let mut found = None;
+    let mut found = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut position = 0_u64;
     let mut next = sorted.into_iter().peekable();
     loop {
         while let Some((length, sha256)) = next.next_if(|(length, _)| *length <= position) {
             if length == position && <[u8; 32]>::from(digest.clone().finalize()) == sha256 {
-                found = Some((length, sha256));
+                found.push((length, sha256));
             }
         }
         let Some((length, _)) = next.peek() else { return Ok(found) };
@@ -247,17 +248,19 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_known_by_its_longest_beginning() {
+    fn a_text_is_known_by_its_beginnings() {
         let fingerprint = |text: &str| {
             let mut text = self::text(text.as_bytes(), None);
             io::copy(&mut text, &mut io::sink()).unwrap();
             (text.fingerprint().bytes, text.fingerprint().sha256)
         };
         let known = [fingerprint("a\n"), fingerprint("a\nb"), fingerprint("x\n"), fingerprint("a\nbcdefgh\n")];
-        let found =
-            |bytes: &str| known_beginning(text(bytes.as_bytes(), None), &known).unwrap().map(|(length, _)| length);
-        assert_eq!(found("a\nbc\n"), Some(3));
-        assert_eq!(found("a\r\nd\n"), Some(2));
-        assert_eq!((found("y\n"), found("")), (None, None));
+        let found = |bytes: &str| -> Vec<u64> {
+            let found = known_beginnings(text(bytes.as_bytes(), None), &known).unwrap();
+            found.into_iter().map(|(length, _)| length).collect()
+        };
+        assert_eq!(found("a\nbc\n"), [2, 3]);
+        assert_eq!(found("a\r\nd\n"), [2]);
+        assert_eq!((found("y\n"), found("")), (vec![], vec![]));
     }
 }

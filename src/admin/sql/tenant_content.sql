@@ -11,4 +11,9 @@ select (select count(*) from organizations) as organizations,
                   where c.organization_id in (select id from organizations)
                     and ($3::int is null or c.folder_id = $3::int))
            as has_calls,
-       to_regclass('callstats.call_daily') is not null as has_rollup
+       to_regclass('callstats.call_daily') is not null as has_rollup,
+       -- Also where the schema is older, or the role has no business with files.
+       exists (select from pg_attribute
+               where attrelid = to_regclass('callstats.loaded_file') and attname = 'folder_ids')
+       and coalesce(has_table_privilege(to_regclass('callstats.loaded_file'), 'select')
+                    and has_table_privilege(to_regclass('callstats.loaded_file'), 'delete'), false) as has_files

@@ -15,7 +15,7 @@ pub enum ExistingCalls {
 /// What becomes of files that were loaded before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KnownFiles {
-    /// They are passed over
+    /// They are passed over, whatever they were loaded with
     Skip,
     /// They are an error
     Refuse,
@@ -44,9 +44,12 @@ pub struct LoadArguments {
     /// Calls that are there and differ
     #[arg(long, value_enum, default_value = "replace")]
     pub existing: ExistingCalls,
-    /// Files that were loaded before
-    #[arg(long, value_enum, default_value = "skip")]
-    pub if_loaded: KnownFiles,
+    /// Files that were loaded before [default: skip, and refuse those that were loaded with another mapping]
+    #[arg(long, value_enum)]
+    pub if_loaded: Option<KnownFiles>,
+    /// Loads all of a file that was loaded before: delete its calls first, or those without ids count twice
+    #[arg(long, conflicts_with = "if_loaded")]
+    pub again: bool,
     /// The company of all calls
     #[arg(long, value_name = "NAME")]
     pub company: Option<String>,

@@ -10,6 +10,7 @@ use crate::store::DatabaseErrorKind::Unavailable;
 use postgres::NoTls;
 use postgres::config::{ChannelBinding, SslMode as SslModeOfCrate};
 use postgres::error::Severity;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -46,7 +47,9 @@ impl Connector {
         config.notice_callback(|notice| {
             if notice.parsed_severity() == Some(Severity::Warning) {
                 // Code of a site's table can raise it with whatever a terminal or a journal obeys.
-                log::warn!("{}", notice.message().replace(char::is_control, " "));
+                let message = notice.message().replace(char::is_control, " ");
+                // If nobody reads it, the command still does its work.
+                let _ = writeln!(std::io::stderr(), "callstats: warning: {message}");
             }
         });
         if let Some(options) = &url.options {

@@ -74,6 +74,8 @@ pub fn read(
         found = find(mapping, constants, names, sink, point)?;
     }
     let mut values = Values::default();
+    // Of the last record in one line.
+    let mut usual: Option<usize> = None;
     loop {
         limit.set(reader.position().byte());
         let line_before = reader.position().line();
@@ -109,9 +111,21 @@ pub fn read(
             header = Some(numbers);
         }
         let names = header.as_deref().unwrap_or_default();
-        if let Some(problem) = uneven(&record, names, shape) {
+        let mut problem = uneven(&record, names, shape);
+        let is_usual = record.len() <= names.len() && usual.is_none_or(|usual| usual == record.len());
+        // Where all lines have equally many columns, this cannot be unnoticed.
+        if shape.is_uneven && inside > 0 && (!is_usual || record.iter().any(|field| has_next_line(field, delimiter))) {
+            problem = Some(Problem::of_record(
+                "a quote goes over the end of the line, and takes a part of the next one with it",
+                "was the line cut inside of the quote? Delete it, or end the quote",
+            ));
+        }
+        if let Some(problem) = problem {
             sink.problem(place, problem)?;
             continue;
+        }
+        if inside == 0 {
+            usual = Some(record.len());
         }
         values.clear();
         for found in &found {
@@ -211,6 +225,12 @@ fn find(
     let is_there: Vec<bool> = found.iter().map(|found| !matches!(found, Found::Nowhere)).collect();
     sink.columns(&is_there, header, point)?;
     Ok(found)
+}
+
+/// Whether a value over several lines has columns of another record in it.
+fn has_next_line(field: &[u8], delimiter: u8) -> bool {
+    let next = field.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| &field[end..]);
+    next.contains(&delimiter) && next.contains(&b'"')
 }
 
 /// A record with other columns than the header, unless what it has more is empty.
@@ -313,6 +333,20 @@ mod tests {
         assert!(read_all("", "").contains("it is empty"));
         assert!(read_all("", "folder,folder,company,organization,start,seconds\n").contains("two columns \"folder\""));
         assert!(read_all("", "company\n").contains("no column \"organization\""));
+    }
+
+    #[test]
+    fn a_line_that_is_cut_inside_of_a_quote_takes_no_other_with_it() {
+        let map = "columns = ['company', 'organization', 'folder', 'start', 'seconds', 'x']\nuneven = true";
+        for (text, line) in [
+            ("a,b,\"c\",d,\"e\"\na,b,\"c\na,b,\"f\",d,\"e\"\n", 2),
+            ("a,b,\"c\na,b,\"f\",d,\"e\"\n", 1),
+            ("a,b,\"c\",d,e\na,b,\"c\n\"\",b,\"f\",d,e\n", 2),
+        ] {
+            let read = read_all(map, text);
+            assert!(read.contains(&format!("{line}: a quote goes over the end of the line")), "{text} {read}");
+        }
+        assert!(read_all(map, "a,b,c,d,e\na,b,\"c\nd\",d,e\n").contains("folder=c\nd"));
     }
 
     #[test]

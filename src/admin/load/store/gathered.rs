@@ -1,6 +1,6 @@
 //! Calls with ids: gathered in a temporary table, folded and compared there. Touches the database.
 
-use super::{Counts, Existing, Store, problem_of};
+use super::{Counts, Existing, Store, partitions, problem_of};
 use crate::admin::error::Error;
 use crate::admin::load::batch::Row;
 use crate::admin::load::mapping::{Take, TakeField, Takes};
@@ -18,6 +18,7 @@ const CREATE: &str = include_str!("../sql/gather.sql");
 const SINGLE: &str = include_str!("../sql/single.sql");
 const INCOMPLETE: &str = include_str!("../sql/incomplete_calls.sql");
 const COMPARE: &str = include_str!("../sql/compare.sql");
+const WITHOUT_PARTITION: &str = include_str!("../sql/without_partition.sql");
 const REPLACE: &str = include_str!("../sql/replace_calls.sql");
 const ADD: &str = include_str!("../sql/add_calls.sql");
 const TOTALS: &str = include_str!("../sql/totals.sql");
@@ -141,6 +142,20 @@ impl Gathered {
             ids.push(store.resolver.folders.get(at).and_then(|folder| folder.id));
         }
         store.transaction.execute(COMPARE, &[&numbers, &ids])?;
+        if let Some((first, last)) = store.partitions.bounds() {
+            let replaces = existing == Existing::Replace;
+            let parameters: [&(dyn ToSql + Sync); 3] = [&first, &last, &replaces];
+            let mut rows = store.transaction.query_raw(WITHOUT_PARTITION, parameters)?;
+            while let Some(row) = rows.next()? {
+                let (line, call, start): (i64, Option<String>, NaiveDateTime) =
+                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                store.problems.add(number(line), partitions::missing(call.as_deref(), start));
+            }
+            drop(rows);
+            if !store.problems.is_empty() {
+                return Ok(());
+            }
+        }
         step("counting");
         let changed = self.count(store)?;
         if store.is_check {
