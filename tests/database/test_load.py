@@ -270,6 +270,42 @@ def test_file_does_not_count_with_and_without_ids(site):
     assert "were loaded before, with ids" in report and site.calls[0] == 2
 
 
+FIELDS = 'company = { value = "acme" }\norganization = { value = "support" }\nfolder = "q"\nstart = "start"\n'
+RECORD = '{"id":"1","user":"anna","q":"Q","start":"2026-03-03T08:00:00Z","d":5}\n'
+
+
+@pytest.mark.parametrize("fields, words", [
+    ('call = "callid"\nagent = "user"\n', 'no record has "callid"'),
+    ('call = "id"\nagent = "agent"\n', 'no record has "agent"'),
+    ('call = "id"\nagent = "user"\nfilter = ["disp=ANSWERED"]\n', 'no record has "disp"'),
+])
+def test_column_that_no_record_of_json_or_xml_has_is_refused(fields, words, site):
+    site.write("map.toml", FIELDS + fields + 'duration = "d"\n')
+    xml = ("<calls><c><id>1</id><user/><q>Q</q><start>2026-03-03 08:00</start><d>5</d></c>"
+           "<c><id>2</id><user/><q>Q</q><start>2026-03-03 08:00</start><d>5</d></c></calls>")
+    for text in (RECORD + RECORD.replace('"1"', '"2"'), xml):
+        for options in ([], ["--check"]):
+            assert words in site.refused(*options, "--map", "map.toml", "-", input=text)
+    assert site.calls[0] == 0
+
+
+def test_optional_column_that_no_record_has_is_a_warning(site):
+    site.write("map.toml", FIELDS + 'duration = "d"\nagent = { column = "agent_id", optional = true }\n')
+    done = site.run("--json", "--map", "map.toml", "-", input=RECORD)
+    assert done.returncode == 0 and 'no record has "agent_id", from which agent is read' in done.stderr
+    assert "agent_id" in json.loads(done.stdout)["files"][0]["warnings"][0]
+    site.load("--map", "map.toml", "-", input=RECORD.replace("user", "agent_id").replace('"anna"', "null"))
+
+
+def test_numbers_of_json_are_ids_as_they_are_written(site):
+    ids = ["1772525700.1", "1772525700.10", "123456789012345678901", "123456789012345678902"]
+    site.write("map.toml", FIELDS + 'duration = "d"\ncall = "id"\nagent = "a"\n')
+    text = "".join(RECORD.replace('"1"', id).replace('"user":"anna"', '"a":1e5') for id in ids)
+    assert "4 new" in site.load("--map", "map.toml", "-", input=text)
+    assert site.database.query("select external_id, agent_id from callstats.call order by 1") == [
+        (id, "1e5") for id in sorted(ids)]
+
+
 # An error is reported, and changes nothing.
 
 

@@ -79,6 +79,8 @@ pub struct Ending {
     pub filtered: u64,
     /// In the part of the file that was loaded before.
     pub known: u64,
+    /// Warnings of columns that no record has.
+    pub absent: Vec<String>,
     pub problems: Problems,
     pub fingerprint: Fingerprint,
     /// The line that was left out, because it is still being written.

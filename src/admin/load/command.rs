@@ -276,7 +276,8 @@ fn summary(
         avg_duration_seconds: statistics.total.average(),
         folders: Summary::folders(statistics, &resolver.folders, &resolver.places),
         ignored_columns,
-        warnings: statistics.warnings(&resolver.folders, &resolver.places, known_folders),
+        warnings: [ending.absent.clone(), statistics.warnings(&resolver.folders, &resolver.places, known_folders)]
+            .concat(),
         loaded_before,
         left_line: ending.left,
     }

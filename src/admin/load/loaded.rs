@@ -3,6 +3,7 @@
 use crate::admin::error::Error;
 use crate::admin::load::input::Input;
 use crate::admin::load::mapping::Mapping;
+use crate::admin::load::records::cannot_read;
 use crate::admin::load::text::{Fingerprint, known_beginning};
 use postgres::Transaction;
 use std::sync::Arc;
@@ -26,8 +27,7 @@ const NOTE: &str = include_str!("sql/note_file.sql");
 impl Known {
     /// Looks for the file, or for a beginning of it.
     pub fn find(transaction: &mut Transaction<'_>, input: &Input, mapping: &Mapping) -> Result<Self, Error> {
-        let cannot =
-            |error: std::io::Error| Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?");
+        let cannot = |error: std::io::Error| cannot_read(&error);
         let rows = transaction.query(FILES, &[])?;
         let mut beginnings = Vec::new();
         let mut older = Vec::new();

@@ -33,8 +33,7 @@ fn read_all(
     progress: Arc<AtomicU64>,
     messages: &SyncSender<Message>,
 ) -> Result<Message, Error> {
-    let cannot =
-        |error: std::io::Error| Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?");
+    let cannot = |error: std::io::Error| records::cannot_read(&error);
     let mut text = input.text(mapping.file.encoding, progress).map_err(cannot)?;
     let constants: Vec<Option<String>> =
         mapping.columns.names().iter().map(|name| input.part_of_name(&Columns::key(name))).collect();
@@ -49,6 +48,7 @@ fn read_all(
         names: Names::default(),
         batch: Batch::default(),
         last_end: 0,
+        absent: Vec::new(),
         problems: Problems::default(),
         last_problem: None,
         messages,
@@ -85,6 +85,7 @@ fn read_all(
         records: reading.records,
         filtered: reading.filtered,
         known: reading.known_rows,
+        absent: reading.absent,
         problems: reading.problems,
         fingerprint: if left.is_some() { text.fingerprint_of_whole_lines() } else { fingerprint },
         left,
@@ -117,6 +118,8 @@ struct Reading<'a> {
     batch: Batch,
     /// Where the last row ends.
     last_end: u64,
+    /// Warnings of columns that no record has.
+    absent: Vec<String>,
     problems: Problems,
     /// That of the last record, which may be one that is still being written.
     last_problem: Option<(Place, Problem)>,
@@ -317,6 +320,14 @@ impl Sink for Reading<'_> {
         self.note_last_problem();
         self.records += 1;
         self.last_problem = Some((place, problem));
+        Ok(())
+    }
+
+    fn end(&mut self, is_there: &[bool]) -> Result<(), Error> {
+        // Records that are wrong are reported as such.
+        if self.records > 0 && self.problems.is_empty() && self.last_problem.is_none() {
+            self.absent = self.mapping.after_records(is_there)?;
+        }
         Ok(())
     }
 }

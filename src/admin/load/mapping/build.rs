@@ -271,7 +271,7 @@ fn file(spec: &Spec) -> Result<FileShape, Error> {
         columns: spec.columns.clone(),
         is_uneven: spec.uneven,
         skip_lines: spec.skip_lines,
-        records: spec.records.iter().flat_map(|path| path.split(['.', '/'])).map(str::to_owned).collect(),
+        records: spec.records.clone().unwrap_or_default(),
     })
 }
 
