@@ -306,7 +306,38 @@ def test_numbers_of_json_are_ids_as_they_are_written(site):
         (id, "1e5") for id in sorted(ids)]
 
 
+# Clocks.
+
+
+START_AND_END = """delimiter = ";"
+company = { value = "acme" }
+organization = { value = "support" }
+folder = { value = "F" }
+start = "s"
+duration = { end = "e" }
+"""
+
+
+@pytest.mark.parametrize("pattern, start, end", [
+    ("YYYY-MM-DD HH24:MI:SS,MS", "2026-03-03 08:15:09,250", "2026-03-03 08:15:10,750"),
+    ("YYYY-MM-DD HH24:MI:SS:MS", "2026-03-03 08:15:09:250", "2026-03-03 08:15:10:750"),
+    ("YYYYMMDDHH24MISSMS", "20260303081509250", "20260303081510750"),
+    ("YYYYMMDDHH24MISSUS", "20260303081509250000", "20260303081510750000"),
+    ("YYYY-MM-DD HH24:MI:SS.MS", "2026-03-03 08:15:09.250", "2026-03-03 08:15:10.750"),
+])
+def test_fractions_of_seconds_are_read_with_any_separator(pattern, start, end, site):
+    of = '{{ column = "{}", pattern = "' + pattern + '" }}'
+    site.write("map.toml", START_AND_END.replace('"s"', of.format("s")).replace('"e"', of.format("e")))
+    site.load("--map", "map.toml", "-", input=f"s;e\n{start};{end}\n")
+    assert site.rows() == [("F", None, "2026-03-03 08:15:09.25", 1500)]
+
+
 # An error is reported, and changes nothing.
+
+
+def test_name_of_utc_is_an_offset(site):
+    site.load("-", input=HEADER + ROW.replace("08:15:00", "08:15:00 UTC"))
+    assert site.rows()[0][2] == "2026-03-03 09:15:00"
 
 
 @pytest.mark.parametrize("row, words", [

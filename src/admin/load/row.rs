@@ -118,23 +118,34 @@ fn moment<'a>(
     let Some((text, way)) = field.text(values, columns)? else { return Ok(None) };
     let label = || field.label(name, columns);
     let Some(mut moment) = way.style.parse(&text, point) else {
-        let reason = if looks_like_time(&text, &way.style) { "there is no such time" } else { "" };
-        let reason = if reason.is_empty() { format!("expected {}", way.style.example()) } else { reason.to_owned() };
-        return Err(Problem::of_value(
-            &label(),
-            &text,
-            reason,
-            "another way to write times is given by --start-pattern, such as 'DD.MM.YYYY HH24:MI:SS'",
-        ));
+        let (reason, hint) = if !looks_like_time(&text, &way.style) {
+            (format!("expected {}", way.style.example()), OTHER_PATTERN)
+        } else if text.get(16..).is_some_and(|rest| rest.contains(char::is_alphabetic)) {
+            ("of the names of zones only Z, UTC and GMT are read".to_owned(), OTHER_ZONE)
+        } else {
+            ("there is no such time".to_owned(), OTHER_PATTERN)
+        };
+        return Err(Problem::of_value(&label(), &text, reason, hint));
     };
+    let mut shift = 0;
     for (sign, duration) in &way.shifts {
         let Some(milliseconds) = milliseconds(name, duration, values, columns, point)? else { continue };
         let milliseconds = i64::from(milliseconds) * if *sign == Sign::Minus { -1 } else { 1 };
-        moment =
-            moment.plus(milliseconds).ok_or_else(|| Problem::of_value(&label(), &text, "there is no such time", ""))?;
+        // A date and a time of day make a wall-clock time.
+        let is_date = matches!(moment, Moment::Local(at) if at.time() == NaiveTime::MIN);
+        if matches!(moment, Moment::Instant(_)) || is_date && *sign == Sign::Plus {
+            moment = moment
+                .plus(milliseconds)
+                .ok_or_else(|| Problem::of_value(&label(), &text, "there is no such time", ""))?;
+        } else {
+            shift += milliseconds;
+        }
     }
-    Ok(Some(At { moment, zone: way.zone.as_deref() }))
+    Ok(Some(At { moment, zone: way.zone.as_deref(), shift }))
 }
+
+const OTHER_PATTERN: &str = "another way to write times is given by --start-pattern, such as 'DD.MM.YYYY HH24:MI:SS'";
+const OTHER_ZONE: &str = "--time-zone names the zone of all times, and a `match` such as '^.{19}' leaves the name out";
 
 /// Whether the digits stand where ISO 8601 has them, so that only their values can be wrong.
 fn looks_like_time(text: &str, style: &crate::admin::load::time::Style) -> bool {
@@ -269,6 +280,7 @@ mod tests {
             (("start", ""), "start", "expected a time"),
             (("start", "2026-02-30 08:00"), "start", "there is no such time"),
             (("start", "03/03/2026"), "start", "expected a time such as"),
+            (("start", "2026-03-03 08:15:00 CET"), "start", "only Z, UTC and GMT are read"),
             (("seconds", ""), "seconds", "expected a number of seconds"),
             (("seconds", "-1"), "seconds", "expected a number that is not negative"),
             (("seconds", "9999999"), "seconds", "more than"),
