@@ -309,6 +309,15 @@ def test_numbers_of_json_are_ids_as_they_are_written(site):
 # Clocks.
 
 
+@pytest.mark.parametrize("zone", ["CET", "MET", "EET", "WET", "posixrules", "localtime", "Factory"])
+def test_zone_that_an_organization_cannot_have_is_refused(zone, site):
+    site.write("map.toml", f'start = {{ column = "start", zone = "{zone}" }}')
+    for options in (["--time-zone", zone], ["--map", "map.toml"]):
+        report = site.refused(*options, "-", input=HEADER + ROW)
+        assert f'time zone "{zone}" ' in report and "use the " in report, report
+    assert site.calls[0] == 0
+
+
 START_AND_END = """delimiter = ";"
 company = { value = "acme" }
 organization = { value = "support" }
@@ -316,6 +325,44 @@ folder = { value = "F" }
 start = "s"
 duration = { end = "e" }
 """
+
+
+@pytest.mark.parametrize("options", [[], ["--time-zone", "Europe/Berlin"]])
+@pytest.mark.parametrize("start, end, seconds", [
+    ("01:50:00", "02:10:00", 1200), ("02:59:50", "02:00:10", 20), ("02:10:00", "02:20:00", 600),
+    ("01:50:00", "03:10:00", 8400),
+])
+def test_call_over_the_change_of_the_clock_is_as_short_as_it_can_be(start, end, seconds, options, site):
+    site.write("map.toml", START_AND_END)
+    site.load("--map", "map.toml", *options, "-", input=f"s;e\n2026-10-25 {start};2026-10-25 {end}\n")
+    assert site.rows() == [("F", None, f"2026-10-25 {start}", seconds * 1000)]
+
+
+def test_start_that_only_the_end_decides_is_the_earlier_one_in_another_zone(site):
+    site.database.query("update callstats.organization set time_zone = 'UTC'")
+    site.write("map.toml", START_AND_END.replace('"s"', '{ column = "s", zone = "Europe/Berlin" }').replace(
+        '"e"', '{ column = "e", zone = "Europe/Berlin" }'))
+    site.load("--map", "map.toml", "-", input="s;e\n2026-10-25 02:59:50;2026-10-25 02:00:10\n")
+    assert site.rows() == [("F", None, "2026-10-25 00:59:50", 20_000)]
+    report = site.refused("--map", "map.toml", "-", input="s;e\n2026-10-25 04:00;2026-10-25 03:30\n")
+    assert "line 2: it ends at 2026-10-25 03:30:00, before it starts at 2026-10-25 04:00:00" in report
+
+
+@pytest.mark.parametrize("end, start", [
+    ("2026-03-29 03:10:00", "2026-03-29 01:50:00"), ("2026-10-25 02:10:00", "2026-10-25 02:50:00"),
+    ("2026-03-03 00:10:00", "2026-03-02 23:50:00"),
+])
+def test_duration_is_subtracted_by_a_watch(end, start, site):
+    site.write("map.toml", 'start = { column = "start", minus = { column = "seconds" } }')
+    site.load("--map", "map.toml", "-", input=HEADER + f"acme,support,Sales,,{end},1200\n")
+    assert site.rows() == [("Sales", None, start, 1_200_000)]
+
+
+def test_time_of_day_is_added_to_a_date_by_the_clock(site):
+    site.write("map.toml", '[start]\ncolumn = "start"\npattern = "YYYY-MM-DD"\n'
+               'plus = { column = "agent", unit = "hms" }')
+    site.load("--map", "map.toml", "-", input=HEADER + "acme,support,Sales,12:00:00,2026-03-29,1\n")
+    assert site.rows() == [("Sales", "12:00:00", "2026-03-29 12:00:00", 1000)]
 
 
 @pytest.mark.parametrize("pattern, start, end", [
@@ -330,6 +377,27 @@ def test_fractions_of_seconds_are_read_with_any_separator(pattern, start, end, s
     site.write("map.toml", START_AND_END.replace('"s"', of.format("s")).replace('"e"', of.format("e")))
     site.load("--map", "map.toml", "-", input=f"s;e\n{start};{end}\n")
     assert site.rows() == [("F", None, "2026-03-03 08:15:09.25", 1500)]
+
+
+def test_span_goes_from_the_start_of_one_record_to_the_end_of_another(site):
+    site.write("map.toml", """company = { value = "acme" }
+organization = { value = "support" }
+folder = { value = "F" }
+call = "callid"
+start = { column = "time", where = ["method=INVITE"] }
+
+[duration]
+take = "span"
+end = { column = "time", where = ["method=BYE"] }
+""")
+    events = ("id,method,callid,time\n1,INVITE,c1,2026-03-03 08:00:00\n2,ACK,c1,2026-03-03 08:00:05\n"
+              "3,BYE,c1,2026-03-03 08:01:30\n")
+    assert "1 new" in site.load("--map", "map.toml", "-", input=events)
+    assert site.rows() == [("F", None, "2026-03-03 08:00:00", 90_000)]
+    for lost, words in (("1,INVITE", "no record of the call \"c2\" gives it a start"),
+                        ("3,BYE", "no record of the call \"c2\" gives it a duration")):
+        text = "".join(line for line in events.replace("c1", "c2").splitlines(True) if not line.startswith(lost))
+        assert words in site.refused("--map", "map.toml", "-", input=text)
 
 
 # An error is reported, and changes nothing.
@@ -398,7 +466,7 @@ def test_first_problems_are_reported_and_the_others_counted(site):
                        'the columns are "a", "b", "c"'),
     (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
     (["--preset", "nobody", "-"], "", 'no preset "nobody"'), (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
-    (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
+    (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'time zone "Mars/Phobos" is not known'),
     (["--column", "x=y", "-"], HEADER, "does not begin with a field"), (["--filter", "x", "-"], HEADER, "condition"),
     (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
 ])
@@ -564,7 +632,7 @@ def test_role_with_the_printed_privileges_loads(site):
     try:
         site.environment["DATABASE_URL"] = site.database.url.replace("user=callstats_worker", "user=callstats_loader")
         site.load("-", input=HEADER + ROW)
-        site.load("-", input=ids(("a", "Sales", 10)))
+        site.load("--time-zone", "Europe/Berlin", "-", input=ids(("a", "Sales", 10)))
         assert "1 changed" in site.load("-", input=ids(("a", "Service", 10)))
     finally:
         site.database.query("drop owned by callstats_loader; drop role callstats_loader")

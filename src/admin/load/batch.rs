@@ -12,6 +12,8 @@ use crate::admin::load::time::Moment;
 pub struct Start {
     pub moment: Moment,
     pub zone: Option<usize>,
+    /// Milliseconds that it is later than a wall-clock time, by a watch.
+    pub shift: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

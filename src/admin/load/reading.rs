@@ -272,7 +272,7 @@ impl Names {
                 self.zones.len() - 1
             })
         });
-        Start { moment: at.moment, zone }
+        Start { moment: at.moment, zone, shift: at.shift }
     }
 }
 

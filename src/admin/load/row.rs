@@ -7,6 +7,7 @@ use crate::admin::load::problem::Problem;
 use crate::admin::load::time::Moment;
 use crate::admin::load::value::{Columns, Values};
 use crate::admin::name;
+use chrono::NaiveTime;
 use std::borrow::Cow;
 
 /// The longest agent id and call id, in bytes, that the database takes.
@@ -17,6 +18,8 @@ const MAX_BYTES: usize = 1000;
 pub struct At<'a> {
     pub moment: Moment,
     pub zone: Option<&'a str>,
+    /// Milliseconds that it is later than a wall-clock time, by a watch: what the clock shows then depends on the zone.
+    pub shift: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,9 +174,14 @@ fn length<'a>(
         DurationField::End(field) => {
             let columns = &mapping.columns;
             let Some(end) = moment("duration", field, values, columns, point)? else { return Ok(None) };
-            // Those in different zones are compared when these are known.
+            // Those in different zones, and those that a clock that is set back could show, are compared when the zone
+            // is known.
             let is_before = start.is_some_and(|start| match (end.moment, start.moment) {
-                (Moment::Local(end_at), Moment::Local(start_at)) => end.zone == start.zone && end_at < start_at,
+                (Moment::Local(end_at), Moment::Local(start_at)) => {
+                    end.zone == start.zone
+                        && end_at.and_utc().timestamp_millis() + end.shift + A_DAY
+                            < start_at.and_utc().timestamp_millis() + start.shift
+                }
                 (Moment::Instant(end), Moment::Instant(start)) => end < start,
                 _ => false,
             });
@@ -186,6 +194,8 @@ fn length<'a>(
     }
 }
 
+/// In milliseconds. No clock is set back by more.
+const A_DAY: i64 = 86_400_000;
 pub const ENDS_EARLY: &str = "it ends before it starts";
 pub const ENDS_EARLY_HINT: &str = "is the zone of both times the same? A filter leaves such records out";
 
@@ -257,7 +267,7 @@ mod tests {
         let start = Moment::Local(NaiveDate::from_ymd_opt(2026, 3, 3).unwrap().and_hms_opt(8, 15, 0).unwrap());
         let expected = format!(
             "Sales|anna||{:?}|{:?}|[0, 0, 0, 0]",
-            Some(At { moment: start, zone: None }),
+            Some(At { moment: start, zone: None, shift: 0 }),
             Some(Length::Milliseconds(12_500))
         );
         assert_eq!(reading("", &GOOD).unwrap(), Some(expected));
@@ -271,6 +281,11 @@ mod tests {
         let record = [("folder", "S"), ("d", "03.03.2026"), ("t", "0.5"), ("seconds", "1")];
         let read = reading(map, &record).unwrap().unwrap();
         assert!(read.contains("2026-03-03T12:00:00") && read.contains("Europe/Berlin"), "{read}");
+        assert!(read.contains("shift: 0"), "{read}");
+        let map = "start = { column = 'end', minus = { column = 'seconds' } }";
+        let record = [("folder", "S"), ("end", "2026-03-29 03:10:00"), ("seconds", "1200")];
+        let read = reading(map, &record).unwrap().unwrap();
+        assert!(read.contains("2026-03-29T03:10:00") && read.contains("shift: -1200000"), "{read}");
     }
 
     #[test]

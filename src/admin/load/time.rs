@@ -24,6 +24,18 @@ impl Moment {
     }
 }
 
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(at) => write!(f, "{at}"),
+            Self::Instant(at) => match DateTime::from_timestamp_micros(*at) {
+                Some(at) => write!(f, "{at}"),
+                None => write!(f, "{at} us since 1970"),
+            },
+        }
+    }
+}
+
 /// How a file writes moments: ISO 8601 by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Style {
