@@ -403,6 +403,17 @@ end = { column = "time", where = ["method=BYE"] }
 # An error is reported, and changes nothing.
 
 
+@pytest.mark.parametrize("options, text, words", [
+    ([], '["a"]', 'line 1: this is no record: invalid type: string "a", expected an object'),
+    ([], HEADER + ROW.replace("08:15:00", "08:15:00 CET"), "of the names of zones only Z, UTC and GMT are read"),
+    (["--start-pattern", "%H:%M:%S %Z %Y-%m-%d"], HEADER + ROW, "names of zones in the text are not read"),
+    (["--decimal", "either"], HEADER + ROW.replace("125", '"1,234"'), "may stand for the decimal point or between"),
+])
+def test_what_cannot_be_read_is_explained(options, text, words, site):
+    report = site.refused(*options, "-", input=text)
+    assert words in report, report
+
+
 def test_name_of_utc_is_an_offset(site):
     site.load("-", input=HEADER + ROW.replace("08:15:00", "08:15:00 UTC"))
     assert site.rows()[0][2] == "2026-03-03 09:15:00"

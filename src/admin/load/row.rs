@@ -1,6 +1,6 @@
 //! From the values of a record to what a call has. Pure.
 
-use crate::admin::load::duration::{Point, Refusal, Unit};
+use crate::admin::load::duration::{Point, Refusal, Unit, could_be_thousands};
 use crate::admin::load::field::Alternatives;
 use crate::admin::load::mapping::{DurationField, Mapping, MomentWay, Sign};
 use crate::admin::load::problem::Problem;
@@ -212,6 +212,8 @@ fn milliseconds(
         Err(refusal) => {
             let hint = if *unit != Unit::Clock && Unit::Clock.milliseconds(&text, point).is_ok() {
                 "--unit hms reads hours, minutes and seconds"
+            } else if could_be_thousands(&text) {
+                "--decimal , reads it as a decimal comma; thousands must not be separated"
             } else if text.contains(',') {
                 "--decimal , reads a decimal comma"
             } else {
@@ -220,6 +222,9 @@ fn milliseconds(
             let reason = match refusal {
                 Refusal::TooLong => "more than 2147483.647 seconds".to_owned(),
                 Refusal::Negative => "expected a number that is not negative".to_owned(),
+                Refusal::NotUnderstood if point == Point::Unclear && could_be_thousands(&text) => {
+                    "the comma may stand for the decimal point or between thousands".to_owned()
+                }
                 Refusal::NotUnderstood => format!("expected {}", unit.example()),
             };
             Err(Problem::of_value(&field.label(name, columns), &text, reason, hint))
