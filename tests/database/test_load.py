@@ -403,6 +403,30 @@ end = { column = "time", where = ["method=BYE"] }
 # An error is reported, and changes nothing.
 
 
+LATIN = "company={value='acme'}\norganization={value='support'}\nfolder='f'\nstart='s'\nduration='d'\nagent='a'\n"
+
+
+def test_encoding_that_xml_declares_is_obeyed(site):
+    site.write("map.toml", LATIN)
+    site.write("calls.xml", "<?xml version='1.0' encoding='ISO-8859-1'?>\n<r><f>Büro</f><a>Jürgen</a>"
+               "<s>2026-03-03 08:00</s><d>5</d></r>".encode("latin-1"))
+    site.load("--map", "map.toml", "calls.xml")
+    assert site.rows() == [("Büro", "Jürgen", "2026-03-03 08:00:00", 5000)]
+
+
+@pytest.mark.parametrize("text", [
+    '{"f":"Büro","a":"Jürgen","s":"2026-03-03 08:00","d":5}\n',
+    "<r><f>Büro</f><a>Jürgen</a><s>2026-03-03 08:00</s><d>5</d></r>",
+])
+def test_another_encoding_of_json_and_xml_is_named_in_the_hint(text, site):
+    site.write("map.toml", LATIN)
+    site.write("calls", text.encode("latin-1"))
+    report = site.refused("--map", "map.toml", "calls")
+    assert "line 1" in report and "--encoding windows-1252" in report, report
+    site.load("--map", "map.toml", "--encoding", "windows-1252", "calls")
+    assert site.rows()[0][0] == "Büro"
+
+
 @pytest.mark.parametrize("options, text, words", [
     ([], '["a"]', 'line 1: this is no record: invalid type: string "a", expected an object'),
     ([], HEADER + ROW.replace("08:15:00", "08:15:00 CET"), "of the names of zones only Z, UTC and GMT are read"),
@@ -417,6 +441,17 @@ def test_what_cannot_be_read_is_explained(options, text, words, site):
 def test_name_of_utc_is_an_offset(site):
     site.load("-", input=HEADER + ROW.replace("08:15:00", "08:15:00 UTC"))
     assert site.rows()[0][2] == "2026-03-03 09:15:00"
+
+
+@pytest.mark.parametrize("text, words", [
+    ("\nstart = { column = 's', pattern = 5 }", "map.toml line 2: the mapping's start is wrong: expected a text, or"),
+    ("\n\ndelimeter = ';'", "map.toml line 3: the mapping is wrong: unknown key `delimeter`"),
+    ("folder = 'a'\nb = ", "map.toml line 2: the mapping is not TOML"),
+])
+def test_mistakes_in_a_mapping_name_file_and_line(text, words, site):
+    site.write("map.toml", text)
+    report = site.refused("--map", "map.toml", "-", input=HEADER)
+    assert report.startswith("callstats: " + words), report
 
 
 @pytest.mark.parametrize("row, words", [

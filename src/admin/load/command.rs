@@ -291,8 +291,13 @@ fn mapping(arguments: &LoadArguments) -> Result<Mapping, Error> {
             Error::new(format!("cannot read {}: {error}", Input::name_of(path)), "check the name and who may read it")
         })?),
     };
-    let (spec, has_call) = Spec::read(arguments.preset.as_deref(), file.as_deref(), &settings(arguments)?)?;
-    Mapping::new(&spec, has_call)
+    let read = Spec::read(arguments.preset.as_deref(), file.as_deref(), &settings(arguments)?);
+    read.and_then(|(spec, has_call)| Mapping::new(&spec, has_call)).map_err(|mut error| {
+        if let Some(path) = arguments.map.as_ref().filter(|_| error.message.starts_with("line ")) {
+            error.message = format!("{} {}", Input::name_of(path), error.message);
+        }
+        error
+    })
 }
 
 fn settings(arguments: &LoadArguments) -> Result<Vec<Setting>, Error> {
