@@ -401,7 +401,188 @@ def test_file_does_not_count_with_and_without_ids(site):
     assert "were loaded before, with ids" in report and site.calls[0] == 2
 
 
+FIELDS = 'company = { value = "acme" }\norganization = { value = "support" }\nfolder = "q"\nstart = "start"\n'
+RECORD = '{"id":"1","user":"anna","q":"Q","start":"2026-03-03T08:00:00Z","d":5}\n'
+
+
+@pytest.mark.parametrize("fields, words", [
+    ('call = "callid"\nagent = "user"\n', 'no record has "callid"'),
+    ('call = "id"\nagent = "agent"\n', 'no record has "agent"'),
+    ('call = "id"\nagent = "user"\nfilter = ["disp=ANSWERED"]\n', 'no record has "disp"'),
+])
+def test_column_that_no_record_of_json_or_xml_has_is_refused(fields, words, site):
+    site.write("map.toml", FIELDS + fields + 'duration = "d"\n')
+    xml = ("<calls><c><id>1</id><user/><q>Q</q><start>2026-03-03 08:00</start><d>5</d></c>"
+           "<c><id>2</id><user/><q>Q</q><start>2026-03-03 08:00</start><d>5</d></c></calls>")
+    for text in (RECORD + RECORD.replace('"1"', '"2"'), xml):
+        for options in ([], ["--check"]):
+            assert words in site.refused(*options, "--map", "map.toml", "-", input=text)
+    assert site.calls[0] == 0
+
+
+def test_optional_column_that_no_record_has_is_a_warning(site):
+    site.write("map.toml", FIELDS + 'duration = "d"\nagent = { column = "agent_id", optional = true }\n')
+    done = site.run("--json", "--map", "map.toml", "-", input=RECORD)
+    assert done.returncode == 0 and 'no record has "agent_id", from which agent is read' in done.stderr
+    assert "agent_id" in json.loads(done.stdout)["files"][0]["warnings"][0]
+    site.load("--map", "map.toml", "-", input=RECORD.replace("user", "agent_id").replace('"anna"', "null"))
+
+
+def test_numbers_of_json_are_ids_as_they_are_written(site):
+    ids = ["1772525700.1", "1772525700.10", "123456789012345678901", "123456789012345678902"]
+    site.write("map.toml", FIELDS + 'duration = "d"\ncall = "id"\nagent = "a"\n')
+    text = "".join(RECORD.replace('"1"', id).replace('"user":"anna"', '"a":1e5') for id in ids)
+    assert "4 new" in site.load("--map", "map.toml", "-", input=text)
+    assert site.database.query("select external_id, agent_id from callstats.call order by 1") == [
+        (id, "1e5") for id in sorted(ids)]
+
+
+# Clocks.
+
+
+@pytest.mark.parametrize("zone", ["CET", "MET", "EET", "WET", "posixrules", "localtime", "Factory"])
+def test_zone_that_an_organization_cannot_have_is_refused(zone, site):
+    site.write("map.toml", f'start = {{ column = "start", zone = "{zone}" }}')
+    for options in (["--time-zone", zone], ["--map", "map.toml"]):
+        report = site.refused(*options, "-", input=HEADER + ROW)
+        assert f'time zone "{zone}" ' in report and "use the " in report, report
+    assert site.calls[0] == 0
+
+
+START_AND_END = """delimiter = ";"
+company = { value = "acme" }
+organization = { value = "support" }
+folder = { value = "F" }
+start = "s"
+duration = { end = "e" }
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--time-zone", "Europe/Berlin"]])
+@pytest.mark.parametrize("start, end, seconds", [
+    ("01:50:00", "02:10:00", 1200), ("02:59:50", "02:00:10", 20), ("02:10:00", "02:20:00", 600),
+    ("01:50:00", "03:10:00", 8400),
+])
+def test_call_over_the_change_of_the_clock_is_as_short_as_it_can_be(start, end, seconds, options, site):
+    site.write("map.toml", START_AND_END)
+    site.load("--map", "map.toml", *options, "-", input=f"s;e\n2026-10-25 {start};2026-10-25 {end}\n")
+    assert site.rows() == [("F", None, f"2026-10-25 {start}", seconds * 1000)]
+
+
+def test_start_that_only_the_end_decides_is_the_earlier_one_in_another_zone(site):
+    site.database.query("update callstats.organization set time_zone = 'UTC'")
+    site.write("map.toml", START_AND_END.replace('"s"', '{ column = "s", zone = "Europe/Berlin" }').replace(
+        '"e"', '{ column = "e", zone = "Europe/Berlin" }'))
+    site.load("--map", "map.toml", "-", input="s;e\n2026-10-25 02:59:50;2026-10-25 02:00:10\n")
+    assert site.rows() == [("F", None, "2026-10-25 00:59:50", 20_000)]
+    report = site.refused("--map", "map.toml", "-", input="s;e\n2026-10-25 04:00;2026-10-25 03:30\n")
+    assert "line 2: it ends at 2026-10-25 03:30:00, before it starts at 2026-10-25 04:00:00" in report
+
+
+@pytest.mark.parametrize("end, start", [
+    ("2026-03-29 03:10:00", "2026-03-29 01:50:00"), ("2026-10-25 02:10:00", "2026-10-25 02:50:00"),
+    ("2026-03-03 00:10:00", "2026-03-02 23:50:00"),
+])
+def test_duration_is_subtracted_by_a_watch(end, start, site):
+    site.write("map.toml", 'start = { column = "start", minus = { column = "seconds" } }')
+    site.load("--map", "map.toml", "-", input=HEADER + f"acme,support,Sales,,{end},1200\n")
+    assert site.rows() == [("Sales", None, start, 1_200_000)]
+
+
+def test_time_of_day_is_added_to_a_date_by_the_clock(site):
+    site.write("map.toml", '[start]\ncolumn = "start"\npattern = "YYYY-MM-DD"\n'
+               'plus = { column = "agent", unit = "hms" }')
+    site.load("--map", "map.toml", "-", input=HEADER + "acme,support,Sales,12:00:00,2026-03-29,1\n")
+    assert site.rows() == [("Sales", "12:00:00", "2026-03-29 12:00:00", 1000)]
+
+
+@pytest.mark.parametrize("pattern, start, end", [
+    ("YYYY-MM-DD HH24:MI:SS,MS", "2026-03-03 08:15:09,250", "2026-03-03 08:15:10,750"),
+    ("YYYY-MM-DD HH24:MI:SS:MS", "2026-03-03 08:15:09:250", "2026-03-03 08:15:10:750"),
+    ("YYYYMMDDHH24MISSMS", "20260303081509250", "20260303081510750"),
+    ("YYYYMMDDHH24MISSUS", "20260303081509250000", "20260303081510750000"),
+    ("YYYY-MM-DD HH24:MI:SS.MS", "2026-03-03 08:15:09.250", "2026-03-03 08:15:10.750"),
+])
+def test_fractions_of_seconds_are_read_with_any_separator(pattern, start, end, site):
+    of = '{{ column = "{}", pattern = "' + pattern + '" }}'
+    site.write("map.toml", START_AND_END.replace('"s"', of.format("s")).replace('"e"', of.format("e")))
+    site.load("--map", "map.toml", "-", input=f"s;e\n{start};{end}\n")
+    assert site.rows() == [("F", None, "2026-03-03 08:15:09.25", 1500)]
+
+
+def test_span_goes_from_the_start_of_one_record_to_the_end_of_another(site):
+    site.write("map.toml", """company = { value = "acme" }
+organization = { value = "support" }
+folder = { value = "F" }
+call = "callid"
+start = { column = "time", where = ["method=INVITE"] }
+
+[duration]
+take = "span"
+end = { column = "time", where = ["method=BYE"] }
+""")
+    events = ("id,method,callid,time\n1,INVITE,c1,2026-03-03 08:00:00\n2,ACK,c1,2026-03-03 08:00:05\n"
+              "3,BYE,c1,2026-03-03 08:01:30\n")
+    assert "1 new" in site.load("--map", "map.toml", "-", input=events)
+    assert site.rows() == [("F", None, "2026-03-03 08:00:00", 90_000)]
+    for lost, words in (("1,INVITE", "no record of the call \"c2\" gives it a start"),
+                        ("3,BYE", "no record of the call \"c2\" gives it a duration")):
+        text = "".join(line for line in events.replace("c1", "c2").splitlines(True) if not line.startswith(lost))
+        assert words in site.refused("--map", "map.toml", "-", input=text)
+
+
 # An error is reported, and changes nothing.
+
+
+LATIN = "company={value='acme'}\norganization={value='support'}\nfolder='f'\nstart='s'\nduration='d'\nagent='a'\n"
+
+
+def test_encoding_that_xml_declares_is_obeyed(site):
+    site.write("map.toml", LATIN)
+    site.write("calls.xml", "<?xml version='1.0' encoding='ISO-8859-1'?>\n<r><f>Büro</f><a>Jürgen</a>"
+               "<s>2026-03-03 08:00</s><d>5</d></r>".encode("latin-1"))
+    site.load("--map", "map.toml", "calls.xml")
+    assert site.rows() == [("Büro", "Jürgen", "2026-03-03 08:00:00", 5000)]
+
+
+@pytest.mark.parametrize("text", [
+    '{"f":"Büro","a":"Jürgen","s":"2026-03-03 08:00","d":5}\n',
+    "<r><f>Büro</f><a>Jürgen</a><s>2026-03-03 08:00</s><d>5</d></r>",
+])
+def test_another_encoding_of_json_and_xml_is_named_in_the_hint(text, site):
+    site.write("map.toml", LATIN)
+    site.write("calls", text.encode("latin-1"))
+    report = site.refused("--map", "map.toml", "calls")
+    assert "line 1" in report and "--encoding windows-1252" in report, report
+    site.load("--map", "map.toml", "--encoding", "windows-1252", "calls")
+    assert site.rows()[0][0] == "Büro"
+
+
+@pytest.mark.parametrize("options, text, words", [
+    ([], '["a"]', 'line 1: this is no record: invalid type: string "a", expected an object'),
+    ([], HEADER + ROW.replace("08:15:00", "08:15:00 CET"), "of the names of zones only Z, UTC and GMT are read"),
+    (["--start-pattern", "%H:%M:%S %Z %Y-%m-%d"], HEADER + ROW, "names of zones in the text are not read"),
+    (["--decimal", "either"], HEADER + ROW.replace("125", '"1,234"'), "may stand for the decimal point or between"),
+])
+def test_what_cannot_be_read_is_explained(options, text, words, site):
+    report = site.refused(*options, "-", input=text)
+    assert words in report, report
+
+
+def test_name_of_utc_is_an_offset(site):
+    site.load("-", input=HEADER + ROW.replace("08:15:00", "08:15:00 UTC"))
+    assert site.rows()[0][2] == "2026-03-03 09:15:00"
+
+
+@pytest.mark.parametrize("text, words", [
+    ("\nstart = { column = 's', pattern = 5 }", "map.toml line 2: the mapping's start is wrong: expected a text, or"),
+    ("\n\ndelimeter = ';'", "map.toml line 3: the mapping is wrong: unknown key `delimeter`"),
+    ("folder = 'a'\nb = ", "map.toml line 2: the mapping is not TOML"),
+])
+def test_mistakes_in_a_mapping_name_file_and_line(text, words, site):
+    site.write("map.toml", text)
+    report = site.refused("--map", "map.toml", "-", input=HEADER)
+    assert report.startswith("callstats: " + words), report
 
 
 @pytest.mark.parametrize("row, words", [
@@ -462,7 +643,7 @@ def test_first_problems_are_reported_and_the_others_counted(site):
                        'the columns are "a", "b", "c"'),
     (["/tmp"], None, "directory"), (["-"], "a,b\0,c\n", "no text"),
     (["--map", "/nowhere", "-"], "", "cannot read /nowhere"),
-    (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'no time zone "Mars/Phobos"'),
+    (["--time-zone", "Mars/Phobos", "-"], HEADER + ROW, 'time zone "Mars/Phobos" is not known'),
     (["--filter", "dispositon=x", "-"], HEADER + ROW, 'there is no column "dispositon"'),
 ])
 def test_unusable_file_or_argument_is_reported(words, text, reason, site):
@@ -705,7 +886,7 @@ def test_role_with_the_printed_privileges_loads(site):
     try:
         site.environment["DATABASE_URL"] = site.database.url.replace("user=callstats_worker", "user=callstats_loader")
         site.load("-", input=HEADER + ROW)
-        site.load("-", input=ids(("a", "Sales", 10)))
+        site.load("--time-zone", "Europe/Berlin", "-", input=ids(("a", "Sales", 10)))
         assert "1 changed" in site.load("-", input=ids(("a", "Service", 10)))
     finally:
         site.database.query("drop owned by callstats_loader; drop role callstats_loader")

@@ -12,6 +12,8 @@ use crate::admin::load::time::Moment;
 pub struct Start {
     pub moment: Moment,
     pub zone: Option<usize>,
+    /// Milliseconds that it is later than a wall-clock time, by a watch.
+    pub shift: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub struct Ending {
     pub has_header: bool,
     /// The first value that a condition compares with a number and that is none, and how many records are like that.
     pub no_number: Option<(String, u64)>,
+    /// Warnings of columns that no record has.
+    pub absent: Vec<String>,
     pub problems: Problems,
     pub fingerprint: Fingerprint,
     /// The line that was left out, because it is still being written.

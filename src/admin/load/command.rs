@@ -271,7 +271,8 @@ fn summary(
 ) -> Summary {
     let (statistics, resolver, counts) = (&store.statistics, &store.resolver, store.counts);
     let day = |day: Option<&chrono::NaiveDate>| day.map(ToString::to_string);
-    let mut warnings = statistics.warnings(&resolver.folders, &resolver.places, known_folders);
+    let mut warnings = ending.absent.clone();
+    warnings.extend(statistics.warnings(&resolver.folders, &resolver.places, known_folders));
     warnings.extend(about_records(ending, counts.new + counts.changed + counts.unchanged + ending.known));
     if known.are_calls_gone && ending.known > 0 {
         warnings.push(
@@ -358,8 +359,16 @@ fn mapping(arguments: &LoadArguments) -> Result<(Mapping, Table), Error> {
         Err(error) => Err((0..settings.len())
             .find_map(|at| Some(of_option(&settings[at], build(&settings[..=at]).err()?)))
             .filter(|_| build(&[]).is_ok())
-            .unwrap_or(error)),
+            .unwrap_or_else(|| in_file(error, arguments.map.as_deref()))),
     }
+}
+
+/// A mistake in a mapping's file, with its name before its line.
+fn in_file(mut error: Error, path: Option<&Path>) -> Error {
+    if let Some(path) = path.filter(|_| error.message.starts_with("line ")) {
+        error.message = format!("{} {}", Input::name_of(path), error.message);
+    }
+    error
 }
 
 /// A mistake in the value of an option.

@@ -11,6 +11,19 @@ pub enum Point {
     Comma,
     /// A comma if the number has one, else a point.
     Either,
+    /// The same in a file that may be of a country with either: `1,234` could be two numbers, and is refused.
+    Unclear,
+}
+
+/// Whether a comma in it could stand between thousands: `1,234`, but neither `0,500` nor `12,5`.
+pub fn could_be_thousands(text: &str) -> bool {
+    let digits = text.trim().trim_start_matches(['-', '+']);
+    let is_group = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
+    digits.split_once(',').is_some_and(|(first, rest)| {
+        let is_first = (1..=3).contains(&first.len()) && is_group(first) && !first.starts_with('0');
+        let rest = rest.split_once('.').map_or(rest, |(rest, _)| rest);
+        is_first && rest.split(',').all(|group| group.len() == 3 && is_group(group))
+    })
 }
 
 /// A decimal number in units of 10^-9, exactly; digits after that are cut. None: it is no number.
@@ -19,8 +32,9 @@ pub fn decimal(text: &str, point: Point) -> Option<i128> {
     let point = match point {
         Point::Dot => '.',
         Point::Comma => ',',
-        Point::Either if text.contains(',') => ',',
-        Point::Either => '.',
+        Point::Unclear if could_be_thousands(text) => return None,
+        Point::Either | Point::Unclear if text.contains(',') => ',',
+        Point::Either | Point::Unclear => '.',
     };
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -135,6 +149,7 @@ pub enum Refusal {
 /// `h:m:s` or `m:s`, in units of 10^-9 seconds.
 fn clock(text: &str, point: Point) -> Option<i128> {
     let text = text.trim();
+    let point = if point == Point::Unclear { Point::Either } else { point }; // seconds have no thousands
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let parts: Vec<&str> = text.split(':').collect();
     let (hours, minutes, seconds) = match parts.as_slice() {
@@ -184,6 +199,14 @@ mod tests {
             assert_eq!(decimal("1.234,5", point), None);
         }
         assert_eq!((decimal("1.5", Point::Comma), decimal("1.5", Point::Either)), (None, Some(3 * ONE / 2)));
+        for text in ["1,234", "-12,345", "1,234,567", "1,234.5"] {
+            assert_eq!(decimal(text, Point::Unclear), None, "{text}");
+        }
+        assert_eq!(Unit::Clock.milliseconds("0:00:12,345", Point::Unclear), Ok(12_345));
+        for text in ["12,5", "0,500", "1234,567", "1,2345", "1.234"] {
+            assert_eq!(decimal(text, Point::Unclear), decimal(text, Point::Either), "{text}");
+            assert!(decimal(text, Point::Unclear).is_some(), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::admin::error::Error;
 use crate::admin::load::input::Input;
 use crate::admin::load::mapping::Mapping;
+use crate::admin::load::records::cannot_read;
 use crate::admin::load::statistics::thousands;
 use crate::admin::load::text::{Fingerprint, known_beginnings};
 use crate::admin::load::value::{Columns, Values};
@@ -181,8 +182,7 @@ impl Known {
         if policy == Policy::Again || run.is_nowhere {
             return Ok(Self::default());
         }
-        let cannot =
-            |error: std::io::Error| Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?");
+        let cannot = |error: std::io::Error| cannot_read(&error);
         let text = || input.text(mapping.file.encoding, Arc::default()).map_err(cannot);
         let mut rows = Vec::new();
         for row in transaction.query(FILES, &[])? {

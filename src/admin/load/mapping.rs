@@ -37,8 +37,8 @@ pub struct FileShape {
     /// Records may have less or more columns than the header.
     pub is_uneven: bool,
     pub skip_lines: u64,
-    /// Where the records are, in JSON and XML.
-    pub records: Vec<String>,
+    /// The path to the records, in JSON and XML; empty: they are at the top.
+    pub records: String,
 }
 
 /// Which record of a call gives a field.
@@ -156,48 +156,101 @@ impl Mapping {
         Ok(())
     }
 
-    /// Adapts to the columns that a file has; an error names those that are missing. A field needs one of its columns,
-    /// and a filter all.
+    /// Adapts to the columns that a file has; an error names those that are missing.
     pub fn for_header(mut self, is_there: &[bool], header: &[String]) -> Result<Self, Error> {
-        let defined: Vec<usize> = self.defined.iter().map(|(place, _)| *place).collect();
-        let is_missing = |place: &usize| !is_there.get(*place).copied().unwrap_or(false) && !defined.contains(place);
-        let all_missing = |places: &[usize], has_constant: bool| !has_constant && places.iter().all(is_missing);
-        if self.call.as_ref().is_some_and(|call| call.is_optional && all_missing(&call.columns(), call.has_constant()))
-        {
+        let missing = self.missing(is_there);
+        if missing.optional.iter().any(|(field, _)| *field == "call") {
             self.call = None;
         }
-        let texts =
-            [self.call.as_ref(), Some(&self.company), Some(&self.organization), Some(&self.folder), Some(&self.agent)];
-        let mut needed: Vec<(Vec<usize>, bool)> = texts
-            .into_iter()
-            .flatten()
-            .map(|field| (field.columns(), field.is_optional || field.has_constant()))
-            .collect();
-        needed.push((self.start.columns(), self.start.has_constant()));
-        needed.push(match &self.duration {
-            DurationField::Number(number) => (number.columns(), number.has_constant()),
-            DurationField::End(end) => (end.columns(), end.has_constant()),
-        });
-        let mut absent: Vec<String> = Vec::new();
-        for (places, is_optional) in needed {
-            if all_missing(&places, is_optional) {
-                let names: Vec<String> = places.iter().map(|&place| name::shown(self.columns.name(place))).collect();
-                absent.push(names.join(" or "));
-            }
-        }
-        if !self.file.is_uneven {
-            let columns: Vec<usize> = self.filter.iter().flat_map(Condition::columns).collect();
-            absent.extend(columns.iter().filter(|place| is_missing(place)).map(|&p| name::shown(self.columns.name(p))));
-        }
-        if absent.is_empty() {
+        if missing.needed.is_empty() {
             return Ok(self);
         }
         let named: Vec<String> = header.iter().map(|name| name::shown(name)).collect();
         Err(Error::new(
-            format!("there is no column {}; the columns are {}", absent.join(", "), named.join(", ")),
+            format!("there is no column {}; the columns are {}", missing.needed.join(", "), named.join(", ")),
             "name columns with --column FIELD=COLUMN, constants with --company, --organization and --folder, or give a \
              mapping (--map) or a preset (--preset)",
         ))
+    }
+
+    /// What no record of a file without a header has: an error, or a warning for each field that is optional by the
+    /// mapping. The names of those that every file may lack, `agent` and `call`, need none.
+    pub fn after_records(&self, is_there: &[bool]) -> Result<Vec<String>, Error> {
+        let missing = self.missing(is_there);
+        if !missing.needed.is_empty() {
+            return Err(Error::new(
+                format!("no record has {}", missing.needed.join(", ")),
+                "is the name in the mapping right? With `optional = true` a field may be missing in all records, and \
+                 with `uneven = true` what the filter reads",
+            ));
+        }
+        let optional = missing.optional.iter().filter(|(field, names)| *names != name::shown(field));
+        Ok(optional.map(|(field, names)| format!("no record has {names}, from which {field} is read")).collect())
+    }
+
+    /// The columns that are not there. A field needs one of its columns, and a filter all.
+    fn missing(&self, is_there: &[bool]) -> Missing {
+        let defined: Vec<usize> = self.defined.iter().map(|(place, _)| *place).collect();
+        let is_missing = |place: &usize| !is_there.get(*place).copied().unwrap_or(false) && !defined.contains(place);
+        let mut fields: Vec<(&'static str, Vec<usize>, bool, bool)> = Vec::new();
+        let texts = [
+            ("call", self.call.as_ref()),
+            ("company", Some(&self.company)),
+            ("organization", Some(&self.organization)),
+            ("folder", Some(&self.folder)),
+            ("agent", Some(&self.agent)),
+        ];
+        for (name, field) in texts {
+            if let Some(field) = field {
+                fields.push((name, field.columns(), field.has_constant(), field.is_optional));
+            }
+        }
+        fields.push(("start", self.start.columns(), self.start.has_constant(), false));
+        let (columns, has_constant) = match &self.duration {
+            DurationField::Number(number) => (number.columns(), number.has_constant()),
+            DurationField::End(end) => (end.columns(), end.has_constant()),
+        };
+        fields.push(("duration", columns, has_constant, false));
+        let mut missing = Missing::default();
+        for (name, mut places, has_constant, is_optional) in fields {
+            if has_constant || places.is_empty() || !places.iter().all(is_missing) {
+                continue;
+            }
+            let mut known = Vec::new();
+            places.retain(|place| {
+                !known.contains(place) && {
+                    known.push(*place);
+                    true
+                }
+            });
+            let names: Vec<String> = places.iter().map(|&place| name::shown(self.columns.name(place))).collect();
+            if is_optional {
+                missing.optional.push((name, names.join(" or ")));
+            } else {
+                missing.add(names.join(" or "));
+            }
+        }
+        if !self.file.is_uneven {
+            let columns = self.filter.iter().flat_map(Condition::columns);
+            columns.filter(is_missing).for_each(|place| missing.add(name::shown(self.columns.name(place))));
+        }
+        missing
+    }
+}
+
+/// Columns that a file does not have.
+#[derive(Debug, Default)]
+struct Missing {
+    needed: Vec<String>,
+    /// Those of fields that may be missing.
+    optional: Vec<(&'static str, String)>,
+}
+
+impl Missing {
+    fn add(&mut self, names: String) {
+        if !self.needed.contains(&names) {
+            self.needed.push(names);
+        }
     }
 }
 
@@ -219,5 +272,30 @@ mod tests {
             error.message.contains("no column \"folder\", \"seconds\" or \"duration\"; the columns are \"x\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn columns_that_no_record_has_are_named_once() {
+        let read = |map: &str, there: &[&str]| {
+            let (spec, has_call) = Spec::read(None, Some(map), &[]).unwrap();
+            let mapping = Mapping::new(&spec, has_call).unwrap();
+            let is_there: Vec<bool> =
+                mapping.columns.names().iter().map(|name| there.contains(&name.as_str())).collect();
+            mapping.after_records(&is_there).map_err(|error| error.message)
+        };
+        let all = ["company", "organization", "folder", "start", "seconds"];
+        assert_eq!(read("", &all), Ok(vec![]));
+        assert_eq!(read("call = 'callid'", &all), Err("no record has \"callid\"".into()));
+        assert_eq!(
+            read("agent = { column = 'user', optional = true }", &all),
+            Ok(vec!["no record has \"user\", from which agent is read".into()])
+        );
+        assert_eq!(
+            read("agent = 'x'\nfolder = 'x'\nfilter = ['x=1', 'y=1', 'y=2']", &all),
+            Err("no record has \"x\", \"y\"".into())
+        );
+        assert_eq!(read("filter = ['y=1']\nuneven = true", &all), Ok(vec![]));
+        let map = "[duration]\nfirst = [{ column = ['a', 'b'], unit = 'hms' }, { column = ['a', 'b'] }]";
+        assert_eq!(read(map, &all), Err("no record has \"a\" or \"b\"".into()));
     }
 }

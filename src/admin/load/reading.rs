@@ -46,8 +46,7 @@ fn read_all(
     progress: Arc<AtomicU64>,
     messages: &SyncSender<Message>,
 ) -> Result<Message, Error> {
-    let cannot =
-        |error: std::io::Error| Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?");
+    let cannot = |error: std::io::Error| records::cannot_read(&error);
     let mut text = input.text(mapping.file.encoding, progress).map_err(cannot)?;
     let constants: Vec<Option<String>> =
         mapping.columns.names().iter().map(|name| input.part_of_name(&Columns::key(name))).collect();
@@ -66,6 +65,7 @@ fn read_all(
         no_numbers: 0,
         batch: Batch::default(),
         last_end: 0,
+        absent: Vec::new(),
         problems: Problems::default(),
         last_problem: None,
         messages,
@@ -109,6 +109,7 @@ fn read_all(
         known: reading.known_rows,
         has_header: reading.has_header,
         no_number: reading.no_number.map(|first| (first, reading.no_numbers)),
+        absent: reading.absent,
         problems: reading.problems,
         fingerprint: if left.is_some() { text.fingerprint_of_whole_lines() } else { fingerprint },
         left,
@@ -148,6 +149,8 @@ struct Reading<'a> {
     batch: Batch,
     /// Where the last row ends.
     last_end: u64,
+    /// Warnings of columns that no record has.
+    absent: Vec<String>,
     problems: Problems,
     /// That of the last record, which may be one that is still being written.
     last_problem: Option<(Place, Problem)>,
@@ -318,7 +321,7 @@ impl Names {
                 self.zones.len() - 1
             })
         });
-        Start { moment: at.moment, zone }
+        Start { moment: at.moment, zone, shift: at.shift }
     }
 }
 
@@ -368,6 +371,14 @@ impl Sink for Reading<'_> {
         self.note_last_problem();
         self.records += 1;
         self.last_problem = Some((place, problem));
+        Ok(())
+    }
+
+    fn end(&mut self, is_there: &[bool]) -> Result<(), Error> {
+        // Records that are wrong are reported as such.
+        if self.records > 0 && self.problems.is_empty() && self.last_problem.is_none() {
+            self.absent = self.mapping.after_records(is_there)?;
+        }
         Ok(())
     }
 }

@@ -4,9 +4,10 @@
 use crate::admin::error::Error;
 use crate::admin::load::batch::{Batch, Duration, NewFolder, Row, Start};
 use crate::admin::load::problem::{Problem, Problems};
-use crate::admin::load::row::{ENDS_EARLY, ENDS_EARLY_HINT};
+use crate::admin::load::row::ENDS_EARLY_HINT;
 use crate::admin::load::time::Moment;
-use crate::admin::load::zone::Zone;
+use crate::admin::load::zone::{Zone, city, shortest};
+use crate::admin::name::shown;
 use chrono::{DateTime, Datelike, NaiveDateTime};
 use postgres::Transaction;
 use postgres::types::ToSql;
@@ -41,10 +42,12 @@ pub struct Folder {
 }
 
 /// When a call began and how long it was, as the database has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
     pub started_at: Option<NaiveDateTime>,
     pub duration_ms: Option<i32>,
+    /// When it ended, if the record has no start.
+    pub ended_at: Option<NaiveDateTime>,
 }
 
 #[derive(Debug, Default)]
@@ -80,14 +83,10 @@ impl Resolver {
         let folder = |new: NewFolder| Folder { place: new.place, name: new.name, id: None, is_new: false };
         self.folders.extend(std::mem::take(&mut batch.folders).into_iter().map(folder));
         for zone in std::mem::take(&mut batch.zones) {
-            let is_known: bool = transaction
-                .query_one("select exists (select from pg_timezone_names where name = $1)", &[&zone])?
-                .try_get(0)?;
-            if !is_known {
-                return Err(Error::new(
-                    format!("the database knows no time zone {zone:?}"),
-                    "use an IANA name such as Europe/Berlin",
-                ));
+            let problem: Option<String> =
+                transaction.query_one("select callstats.time_zone_problem($1)", &[&zone])?.try_get(0)?;
+            if let Some(problem) = problem {
+                return Err(Error::new(format!("time zone {} {problem}", shown(&zone)), city(&zone)));
             }
             self.zones.push(zone);
         }
@@ -187,58 +186,77 @@ impl Resolver {
     /// The wall-clock time in the organization's zone, and the duration.
     pub fn times(&mut self, transaction: &mut Transaction<'_>, row: &Row) -> Result<Result<Times, Problem>, Error> {
         let Some(Some(place)) = self.places.get(row.place) else {
-            return Ok(Ok(Times { started_at: None, duration_ms: None })); // reported once
+            return Ok(Ok(Times::default())); // reported once
         };
         let zone = place.zone.clone();
-        let started_at = match row.start {
-            None => None,
-            Some(start) => match self.local(transaction, start, &zone)? {
-                Some(local) => Some(local),
-                None => return Ok(Err(Problem::of_record("the start is out of range", ""))),
-            },
-        };
+        let (mut began, mut ended_at) = (None, None);
         let duration_ms = match (row.duration, row.start) {
-            (None, _) | (Some(Duration::Until(_)), None) => None,
+            (None, _) => None,
+            (Some(Duration::Until(end)), None) => {
+                ended_at = self.local(transaction, end, None, &zone)?;
+                None
+            }
             (Some(Duration::Milliseconds(milliseconds)), _) => Some(milliseconds),
             (Some(Duration::Until(end)), Some(start)) => {
-                let micros = self.instant(transaction, end, &zone)? - self.instant(transaction, start, &zone)?;
-                if micros < 0 {
-                    return Ok(Err(Problem::of_record(ENDS_EARLY, ENDS_EARLY_HINT)));
-                }
+                let instants = self.instants(transaction, start, &zone)?;
+                let Some((from, micros)) = shortest(instants, self.instants(transaction, end, &zone)?) else {
+                    let reason = format!("it ends at {}, before it starts at {}", end.moment, start.moment);
+                    return Ok(Err(Problem::of_record(reason, ENDS_EARLY_HINT)));
+                };
+                began = Some(from);
                 match i32::try_from((micros + 500).div_euclid(1000)) {
                     Ok(milliseconds) => Some(milliseconds),
                     Err(_) => return Ok(Err(Problem::of_record("it is longer than 2147483.647 seconds", ""))),
                 }
             }
         };
-        Ok(Ok(Times { started_at, duration_ms }))
+        let started_at = match row.start {
+            None => None,
+            Some(start) => match self.local(transaction, start, began, &zone)? {
+                Some(local) => Some(local),
+                None => return Ok(Err(Problem::of_record("the start is out of range", ""))),
+            },
+        };
+        Ok(Ok(Times { started_at, duration_ms, ended_at }))
     }
 
+    /// What the clock of `zone` shows at the instant; none: at that of the moment.
     fn local(
         &mut self,
         transaction: &mut Transaction<'_>,
         start: Start,
+        instant: Option<i64>,
         zone: &str,
     ) -> Result<Option<NaiveDateTime>, Error> {
+        let is_own = |own: usize| self.zones.get(own).is_some_and(|own| own == zone);
         match (start.moment, start.zone) {
-            (Moment::Local(local), None) => Ok(Some(local)),
-            (Moment::Local(local), Some(own)) if self.zones.get(own).is_some_and(|own| own == zone) => Ok(Some(local)),
+            (Moment::Local(local), own) if start.shift == 0 && own.is_none_or(is_own) => Ok(Some(local)),
             _ => {
-                let instant = self.instant(transaction, start, zone)?;
+                let instant = match instant {
+                    Some(instant) => instant,
+                    None => self.instants(transaction, start, zone)?.0,
+                };
                 let year = DateTime::from_timestamp_micros(instant).map_or(1970, |at| at.year());
                 Ok(self.zone(transaction, zone, year)?.local(instant))
             }
         }
     }
 
-    /// Microseconds since 1970.
-    fn instant(&mut self, transaction: &mut Transaction<'_>, start: Start, zone: &str) -> Result<i64, Error> {
+    /// Microseconds since 1970, and the earlier ones of a wall-clock time that there is twice.
+    fn instants(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        start: Start,
+        zone: &str,
+    ) -> Result<(i64, Option<i64>), Error> {
         match start.moment {
-            Moment::Instant(instant) => Ok(instant),
+            Moment::Instant(instant) => Ok((instant, None)),
             Moment::Local(local) => {
                 let own = start.zone.and_then(|own| self.zones.get(own).cloned());
                 let zone = own.as_deref().unwrap_or(zone);
-                Ok(self.zone(transaction, zone, local.year())?.instant(local))
+                let (later, earlier) = self.zone(transaction, zone, local.year())?.instants(local);
+                let shift = start.shift * 1000;
+                Ok((later.saturating_add(shift), earlier.map(|earlier| earlier.saturating_add(shift))))
             }
         }
     }

@@ -1,12 +1,13 @@
 //! From the values of a record to what a call has. Pure.
 
-use crate::admin::load::duration::{Point, Refusal, Unit};
+use crate::admin::load::duration::{Point, Refusal, Unit, could_be_thousands};
 use crate::admin::load::field::Alternatives;
 use crate::admin::load::mapping::{DurationField, Mapping, MomentWay, Sign};
 use crate::admin::load::problem::Problem;
 use crate::admin::load::time::Moment;
 use crate::admin::load::value::{Columns, Values};
 use crate::admin::name;
+use chrono::NaiveTime;
 use std::borrow::Cow;
 
 /// The longest agent id and call id, in bytes, that the database takes.
@@ -17,6 +18,8 @@ const MAX_BYTES: usize = 1000;
 pub struct At<'a> {
     pub moment: Moment,
     pub zone: Option<&'a str>,
+    /// Milliseconds that it is later than a wall-clock time, by a watch: what the clock shows then depends on the zone.
+    pub shift: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,23 +121,34 @@ fn moment<'a>(
     let Some((text, way)) = field.text(values, columns)? else { return Ok(None) };
     let label = || field.label(name, columns);
     let Some(mut moment) = way.style.parse(&text, point) else {
-        let reason = if looks_like_time(&text, &way.style) { "there is no such time" } else { "" };
-        let reason = if reason.is_empty() { format!("expected {}", way.style.example()) } else { reason.to_owned() };
-        return Err(Problem::of_value(
-            &label(),
-            &text,
-            reason,
-            "another way to write times is given by --start-pattern, such as 'DD.MM.YYYY HH24:MI:SS'",
-        ));
+        let (reason, hint) = if !looks_like_time(&text, &way.style) {
+            (format!("expected {}", way.style.example()), OTHER_PATTERN)
+        } else if text.get(16..).is_some_and(|rest| rest.contains(char::is_alphabetic)) {
+            ("of the names of zones only Z, UTC and GMT are read".to_owned(), OTHER_ZONE)
+        } else {
+            ("there is no such time".to_owned(), OTHER_PATTERN)
+        };
+        return Err(Problem::of_value(&label(), &text, reason, hint));
     };
+    let mut shift = 0;
     for (sign, duration) in &way.shifts {
         let Some(milliseconds) = milliseconds(name, duration, values, columns, point)? else { continue };
         let milliseconds = i64::from(milliseconds) * if *sign == Sign::Minus { -1 } else { 1 };
-        moment =
-            moment.plus(milliseconds).ok_or_else(|| Problem::of_value(&label(), &text, "there is no such time", ""))?;
+        // A date and a time of day make a wall-clock time.
+        let is_date = matches!(moment, Moment::Local(at) if at.time() == NaiveTime::MIN);
+        if matches!(moment, Moment::Instant(_)) || is_date && *sign == Sign::Plus {
+            moment = moment
+                .plus(milliseconds)
+                .ok_or_else(|| Problem::of_value(&label(), &text, "there is no such time", ""))?;
+        } else {
+            shift += milliseconds;
+        }
     }
-    Ok(Some(At { moment, zone: way.zone.as_deref() }))
+    Ok(Some(At { moment, zone: way.zone.as_deref(), shift }))
 }
+
+const OTHER_PATTERN: &str = "another way to write times is given by --start-pattern, such as 'DD.MM.YYYY HH24:MI:SS'";
+const OTHER_ZONE: &str = "--time-zone names the zone of all times, and a `match` such as '^.{19}' leaves the name out";
 
 /// Whether the digits stand where ISO 8601 has them, so that only their values can be wrong.
 fn looks_like_time(text: &str, style: &crate::admin::load::time::Style) -> bool {
@@ -160,9 +174,14 @@ fn length<'a>(
         DurationField::End(field) => {
             let columns = &mapping.columns;
             let Some(end) = moment("duration", field, values, columns, point)? else { return Ok(None) };
-            // Those in different zones are compared when these are known.
+            // Those in different zones, and those that a clock that is set back could show, are compared when the zone
+            // is known.
             let is_before = start.is_some_and(|start| match (end.moment, start.moment) {
-                (Moment::Local(end_at), Moment::Local(start_at)) => end.zone == start.zone && end_at < start_at,
+                (Moment::Local(end_at), Moment::Local(start_at)) => {
+                    end.zone == start.zone
+                        && end_at.and_utc().timestamp_millis() + end.shift + A_DAY
+                            < start_at.and_utc().timestamp_millis() + start.shift
+                }
                 (Moment::Instant(end), Moment::Instant(start)) => end < start,
                 _ => false,
             });
@@ -175,6 +194,8 @@ fn length<'a>(
     }
 }
 
+/// In milliseconds. No clock is set back by more.
+const A_DAY: i64 = 86_400_000;
 pub const ENDS_EARLY: &str = "it ends before it starts";
 pub const ENDS_EARLY_HINT: &str = "is the zone of both times the same? A filter leaves such records out";
 
@@ -191,6 +212,8 @@ fn milliseconds(
         Err(refusal) => {
             let hint = if *unit != Unit::Clock && Unit::Clock.milliseconds(&text, point).is_ok() {
                 "--unit hms reads hours, minutes and seconds"
+            } else if could_be_thousands(&text) {
+                "--decimal , reads it as a decimal comma; thousands must not be separated"
             } else if text.contains(',') {
                 "--decimal , reads a decimal comma"
             } else {
@@ -199,6 +222,9 @@ fn milliseconds(
             let reason = match refusal {
                 Refusal::TooLong => "more than 2147483.647 seconds".to_owned(),
                 Refusal::Negative => "expected a number that is not negative".to_owned(),
+                Refusal::NotUnderstood if point == Point::Unclear && could_be_thousands(&text) => {
+                    "the comma may stand for the decimal point or between thousands".to_owned()
+                }
                 Refusal::NotUnderstood => format!("expected {}", unit.example()),
             };
             Err(Problem::of_value(&field.label(name, columns), &text, reason, hint))
@@ -246,7 +272,7 @@ mod tests {
         let start = Moment::Local(NaiveDate::from_ymd_opt(2026, 3, 3).unwrap().and_hms_opt(8, 15, 0).unwrap());
         let expected = format!(
             "Sales|anna||{:?}|{:?}|[0, 0, 0, 0]",
-            Some(At { moment: start, zone: None }),
+            Some(At { moment: start, zone: None, shift: 0 }),
             Some(Length::Milliseconds(12_500))
         );
         assert_eq!(reading("", &GOOD).unwrap(), Some(expected));
@@ -260,6 +286,11 @@ mod tests {
         let record = [("folder", "S"), ("d", "03.03.2026"), ("t", "0.5"), ("seconds", "1")];
         let read = reading(map, &record).unwrap().unwrap();
         assert!(read.contains("2026-03-03T12:00:00") && read.contains("Europe/Berlin"), "{read}");
+        assert!(read.contains("shift: 0"), "{read}");
+        let map = "start = { column = 'end', minus = { column = 'seconds' } }";
+        let record = [("folder", "S"), ("end", "2026-03-29 03:10:00"), ("seconds", "1200")];
+        let read = reading(map, &record).unwrap().unwrap();
+        assert!(read.contains("2026-03-29T03:10:00") && read.contains("shift: -1200000"), "{read}");
     }
 
     #[test]
@@ -269,6 +300,7 @@ mod tests {
             (("start", ""), "start", "expected a time"),
             (("start", "2026-02-30 08:00"), "start", "there is no such time"),
             (("start", "03/03/2026"), "start", "expected a time such as"),
+            (("start", "2026-03-03 08:15:00 CET"), "start", "only Z, UTC and GMT are read"),
             (("seconds", ""), "seconds", "expected a number of seconds"),
             (("seconds", "-1"), "seconds", "expected a number that is not negative"),
             (("seconds", "9999999"), "seconds", "more than"),

@@ -2,6 +2,8 @@
 
 use crate::admin::error::Error;
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 /// The defaults of every mapping.
@@ -24,6 +26,11 @@ const PRESETS: [(&str, &str); 10] = [
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spec {
+    /// Where the keys of the mapping's file are in it.
+    #[serde(skip)]
+    lines: BTreeMap<String, usize>,
+    /// Merged before.
+    preset: Option<String>,
     pub about: Option<String>,
     pub format: Option<String>,
     pub encoding: Option<String>,
@@ -60,7 +67,7 @@ pub struct FieldSpec {
     #[serde(rename = "match")]
     pub pattern_of_text: Option<String>,
     pub replace: Option<String>,
-    pub map: std::collections::BTreeMap<String, String>,
+    pub map: BTreeMap<String, String>,
     pub default: Option<String>,
     pub trim: bool,
     pub optional: bool,
@@ -77,7 +84,7 @@ pub struct FieldSpec {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text, or a list of texts")]
 pub enum OneOrMore {
     One(String),
     More(Vec<String>),
@@ -94,33 +101,33 @@ impl OneOrMore {
 
 impl FieldSpec {
     /// A field is a column's name, a list of them, or a table.
-    pub fn read(field: &str, value: &Value) -> Result<Self, Error> {
+    pub fn read(field: &str, value: &Value) -> Result<Self, Wrong> {
         let column = match value {
             Value::String(name) => OneOrMore::One(name.clone()),
             Value::Array(list) if list.iter().any(Value::is_table) => {
                 return Ok(Self { first: Some(list.clone()), ..Self::default() });
             }
-            Value::Array(_) => value.clone().try_into().map_err(|_| wrong(field, "a list of names of columns"))?,
-            Value::Table(_) => {
-                return value.clone().try_into().map_err(|error: toml::de::Error| {
-                    Error::new(format!("the mapping's {field} is wrong: {}", error.message()), SEE)
-                });
+            Value::Array(_) => {
+                value.clone().try_into().map_err(|_| wrong(field, "is not a list of names of columns"))?
             }
-            _ => return Err(wrong(field, "the name of a column, a list of such names, or a table")),
+            Value::Table(_) => {
+                return value.clone().try_into().map_err(|error| wrong(field, &format!("is wrong: {}", plain(&error))));
+            }
+            _ => return Err(wrong(field, "is not the name of a column, a list of such names, or a table")),
         };
         Ok(Self { column: Some(column), ..Self::default() })
     }
 
     /// The alternatives of the field, in their order. The keys of the field itself are defaults of each of them.
-    pub fn alternatives(&self, field: &str) -> Result<Vec<Self>, Error> {
+    pub fn alternatives(&self, field: &str) -> Result<Vec<Self>, Wrong> {
         let Some(first) = &self.first else { return Ok(vec![self.clone()]) };
         if self.column.is_some() || self.value.is_some() || first.is_empty() {
-            return Err(wrong(field, "either a column, a value, or a list `first` of tables"));
+            return Err(wrong(field, "is not either a column, a value, or a list `first` of tables"));
         }
         let complete = |value: &Value| {
             let mut inner = Self::read(field, value)?;
             if inner.first.is_some() || inner.take.is_some() || !inner.prefer.is_empty() || inner.default.is_some() {
-                return Err(wrong(field, "to have first, take, prefer or default inside of first"));
+                return Err(wrong(field, "has first, take, prefer or default inside of first"));
             }
             if inner.pattern.is_none() && inner.unit.is_none() {
                 inner.pattern.clone_from(&self.pattern);
@@ -146,8 +153,31 @@ impl FieldSpec {
 
 const SEE: &str = "docs/loading.md has all keys, and `callstats load --help` the options";
 
-fn wrong(key: &str, expected: &str) -> Error {
-    Error::new(format!("the mapping's {key} is not {expected}"), SEE)
+/// What is wrong with a key of a mapping.
+#[derive(Debug)]
+pub struct Wrong {
+    /// The key, `definition of` a name, or a part of a key such as `start's plus`.
+    field: String,
+    what: String,
+}
+
+pub fn wrong(field: &str, what: &str) -> Wrong {
+    Wrong { field: field.to_owned(), what: what.to_owned() }
+}
+
+/// What a mistake is in the words of TOML, not of the program.
+fn plain(error: &toml::de::Error) -> String {
+    const WORDS: [(&str, &str); 8] = [
+        ("a string", "a text"),
+        ("a sequence", "a list"),
+        ("a map", "a table"),
+        ("map,", "table,"),
+        ("sequence,", "list,"),
+        ("string ", "text "),
+        ("u64", "a number that is not negative"),
+        ("unknown field", "unknown key"),
+    ];
+    WORDS.iter().fold(error.message().replace('\n', " "), |text, (from, to)| text.replace(from, to))
 }
 
 /// An option of the command line: a key, or a key of a field such as `start.pattern`, and its value.
@@ -162,12 +192,12 @@ impl Spec {
     /// Merges the layers. The second value is whether a layer above the defaults has `call`.
     pub fn read(preset: Option<&str>, file: Option<&str>, settings: &[Setting]) -> Result<(Self, bool), Error> {
         let mut given = file.map(table).transpose()?.unwrap_or_default();
-        let named = match given.remove("preset") {
-            Some(Value::String(name)) => Some(name),
-            Some(_) => return Err(wrong("preset", "a text")),
-            None => None,
-        };
-        let mut merged = match preset.or(named.as_deref()) {
+        if let Some(text) = file {
+            // For the line of what is wrong in it.
+            toml::from_str::<Self>(text).map_err(|error| in_file(text, &error, "is wrong"))?;
+        }
+        let named = given.remove("preset");
+        let mut merged = match preset.or(named.as_ref().and_then(Value::as_str)) {
             Some(name) => table(preset_text(name)?)?,
             None => Table::new(),
         };
@@ -180,9 +210,13 @@ impl Spec {
         let has_call = merged.contains_key("call");
         let mut layers = table(PLAIN)?;
         layers.extend(merged);
-        let spec: Self = layers.try_into().map_err(|error: toml::de::Error| {
-            Error::new(format!("the mapping is wrong: {}", error.message().replace('\n', " ")), SEE)
-        })?;
+        let mut spec: Self = layers
+            .try_into()
+            .map_err(|error: toml::de::Error| Error::new(format!("the mapping is wrong: {}", plain(&error)), SEE))?;
+        spec.lines = file.map(lines).unwrap_or_default();
+        for setting in settings.iter().filter(|setting| setting.part.is_none()) {
+            spec.lines.remove(setting.key);
+        }
         Ok((spec, has_call))
     }
 
@@ -197,6 +231,14 @@ impl Spec {
         }
         Ok(given)
     }
+
+    /// The error of a key that is wrong, with its line if it comes from a file.
+    pub fn error(&self, wrong: &Wrong) -> Error {
+        let Wrong { field, what } = wrong;
+        let key = field.strip_prefix("definition of ").unwrap_or_else(|| field.split('\'').next().unwrap_or_default());
+        let line = self.lines.get(key).map(|line| format!("line {line}: ")).unwrap_or_default();
+        Error::new(format!("{line}the mapping's {field} {what}"), SEE)
+    }
 }
 
 pub fn preset_names() -> Vec<&'static str> {
@@ -210,10 +252,29 @@ pub fn preset_text(name: &str) -> Result<&'static str, Error> {
 }
 
 fn table(text: &str) -> Result<Table, Error> {
-    text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        Error::new(format!("the mapping is not TOML: line {line}: {}", error.message().replace('\n', " ")), SEE)
-    })
+    text.parse().map_err(|error| in_file(text, &error, "is not TOML"))
+}
+
+fn in_file(text: &str, error: &toml::de::Error, what: &str) -> Error {
+    let line = error.span().map(|span| format!("line {}: ", line_of(text, span.start))).unwrap_or_default();
+    Error::new(format!("{line}the mapping {what}: {}", plain(error)), SEE)
+}
+
+fn line_of(text: &str, position: usize) -> usize {
+    text.as_bytes().iter().take(position).filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The lines of the keys of a file, and of the names that it defines.
+fn lines(text: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    let Ok(table) = DeTable::parse(text) else { return lines };
+    for (key, value) in table.get_ref() {
+        lines.insert(key.get_ref().to_string(), line_of(text, key.span().start));
+        if let (true, DeValue::Table(defined)) = (key.get_ref() == "define", value.get_ref()) {
+            lines.extend(defined.keys().map(|name| (name.get_ref().to_string(), line_of(text, name.span().start))));
+        }
+    }
+    lines
 }
 
 /// Sets a key, or a part of a field, which then is a table.
@@ -278,16 +339,19 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, words) in [
-            ("delimeter = ';'", "unknown field `delimeter`"),
-            ("a = ", "line 1"),
+            ("\ndelimeter = ';'", "line 2: the mapping is wrong: unknown key `delimeter`"),
+            ("a = ", "line 1: the mapping is not TOML"),
             ("preset = 'x'", "no preset \"x\""),
-            ("header = 1", "expected a boolean"),
+            ("preset = 1", "line 1: the mapping is wrong: invalid type: integer `1`, expected a text"),
+            ("\nheader = 1", "line 2: the mapping is wrong: invalid type: integer `1`, expected a boolean"),
+            ("skip_lines = -1", "expected a number that is not negative"),
+            ("columns = 'x'", "expected a list"),
         ] {
             let error = Spec::read(None, Some(text), &[]).map(|_| ()).unwrap_err();
             assert!(error.message.contains(words), "{text}: {error}");
         }
         let table: Table = "start = { patern = 'x' }".parse().unwrap();
-        assert!(FieldSpec::read("start", &table["start"]).unwrap_err().message.contains("patern"));
+        assert!(FieldSpec::read("start", &table["start"]).unwrap_err().what.contains("patern"));
         assert!(FieldSpec::read("start", &Value::Integer(1)).is_err());
     }
 }

@@ -128,7 +128,7 @@ impl<'t, 'c> Store<'t, 'c> {
                 Ok(at) => times.push(at),
                 Err(problem) => {
                     self.problems.add(row.line, problem);
-                    times.push(Times { started_at: None, duration_ms: None });
+                    times.push(Times::default());
                 }
             }
         }

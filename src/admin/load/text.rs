@@ -23,8 +23,18 @@ fn recognize(first: &[u8], given: Option<&'static Encoding>) -> (&'static Encodi
     match (most(high), most(low)) {
         (true, false) => (UTF_16BE, 0),
         (false, true) => (UTF_16LE, 0),
-        _ => (UTF_8, 0),
+        _ => (declared(first).unwrap_or(UTF_8), 0),
     }
+}
+
+/// The encoding that an XML document declares. Its declaration can be read, so it is none of 16 bits.
+fn declared(first: &[u8]) -> Option<&'static Encoding> {
+    let text = String::from_utf8_lossy(first);
+    let (declaration, _) = text.trim_start().strip_prefix("<?xml")?.split_once("?>")?;
+    let value = declaration.split_once("encoding")?.1.trim_start().strip_prefix('=')?.trim_start();
+    let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let label = value.split(quote).nth(1)?;
+    Encoding::for_label_no_replacement(label.as_bytes()).filter(|encoding| encoding.is_ascii_compatible())
 }
 
 /// Text in UTF-8 with line feeds. Bytes of a UTF-8 file that are invalid pass through as they are.
@@ -234,6 +244,10 @@ mod tests {
             assert_eq!(String::from_utf8(read(&bytes, None)).unwrap(), text);
         }
         assert_eq!(read(b"B\xfcro", Some(encoding_rs::WINDOWS_1252)), "Büro".as_bytes());
+        assert!(read(b"<?xml version='1.0' encoding='ISO-8859-1'?>\xfc", None).ends_with("ü".as_bytes()));
+        assert!(read(b"<?xml version=\"1.0\" encoding = \"latin1\" ?>\xfc", None).ends_with("ü".as_bytes()));
+        assert!(read("<?xml version='1.0' encoding='UTF-16'?>ü".as_bytes(), None).ends_with("ü".as_bytes()));
+        assert!(read(b"<?xml version='1.0' encoding='x'?>\xfc", None).ends_with(b"\xfc"));
         assert_eq!(read(b"a\rb\r", None), b"a\rb\r");
         assert_eq!(read(b"a\xa5b", None), b"a\xa5b");
         assert_eq!(read(b"", None), b"");

@@ -1,8 +1,9 @@
 //! Moments as files write them: ISO 8601, other patterns, numbers since 1970. Pure.
 
 use crate::admin::load::duration::{Point, UNITS, Unit, decimal};
-use chrono::format::{Item, Parsed, StrftimeItems};
+use chrono::format::{Fixed, Item, Numeric, Parsed, StrftimeItems, parse, parse_and_remainder};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use std::fmt;
 
 /// When a call began, as precisely as a record has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,18 @@ impl Moment {
             Self::Local(at) => Self::Local(at.checked_add_signed(TimeDelta::try_milliseconds(milliseconds)?)?),
             Self::Instant(at) => Self::Instant(at.checked_add(milliseconds.checked_mul(1000)?)?),
         })
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(at) => write!(f, "{at}"),
+            Self::Instant(at) => match DateTime::from_timestamp_micros(*at) {
+                Some(at) => write!(f, "{at}"),
+                None => write!(f, "{at} us since 1970"),
+            },
+        }
     }
 }
 
@@ -76,7 +89,8 @@ fn is_storable(moment: Moment) -> bool {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
     source: String,
-    items: Vec<Item<'static>>,
+    /// What stands between fractions of a second without a point of their own, which are as long as they are.
+    parts: Vec<Vec<Item<'static>>>,
 }
 
 /// Letters, and what strftime has for them; longer ones first.
@@ -103,13 +117,22 @@ const LETTERS: [(&str, &str); 17] = [
 impl Pattern {
     pub fn new(source: &str) -> Result<Self, String> {
         let strftime = if source.contains('%') { source.to_owned() } else { Self::of_letters(source) };
-        // `.SS.MS`: digits of a fraction, as many as there are.
+        // `SS.MS`: digits of a fraction, as many as there are, or none.
         let strftime = strftime.replace(".%f", "%.f");
         let items: Vec<Item<'static>> = StrftimeItems::new(&strftime).map(Item::to_owned).collect();
         if items.iter().any(|item| matches!(item, Item::Error)) {
             return Err(format!("{source:?} is no pattern of a time"));
         }
-        let pattern = Self { source: source.to_owned(), items };
+        if items.contains(&Item::Fixed(Fixed::TimezoneName)) {
+            return Err(format!(
+                "{source:?} has %Z, and names of zones in the text are not read: write a name that is always the same \
+                 as it is, and give its zone in `zone`"
+            ));
+        }
+        // To chrono it is a number of nanoseconds.
+        let is_fraction = |item: &Item<'_>| matches!(item, Item::Numeric(Numeric::Nanosecond, _));
+        let parts = items.split(is_fraction).map(<[Item<'static>]>::to_vec).collect();
+        let pattern = Self { source: source.to_owned(), parts };
         if pattern.has(|spec| matches!(spec, 'd' | 'e' | 'j' | 's' | 'D' | 'F' | 'c' | 'x' | '+' | 'v'), &strftime) {
             Ok(pattern)
         } else {
@@ -150,7 +173,13 @@ impl Pattern {
     /// A pattern without a time of day stands for the beginning of the day.
     fn parse(&self, text: &str) -> Option<Moment> {
         let mut parsed = Parsed::new();
-        chrono::format::parse(&mut parsed, text, self.items.iter()).ok()?;
+        let (last, before) = self.parts.split_last()?;
+        let mut rest = text;
+        for part in before {
+            rest = parse_and_remainder(&mut parsed, rest, part.iter()).ok()?;
+            rest = fraction(&mut parsed, rest)?;
+        }
+        parse(&mut parsed, rest, last.iter()).ok()?;
         if parsed.timestamp().is_some() || parsed.offset().is_some() {
             return parsed.to_datetime().ok().map(|at: DateTime<_>| Moment::Instant(at.timestamp_micros()));
         }
@@ -163,7 +192,16 @@ impl Pattern {
     }
 }
 
-/// `2026-03-03 08:15[:00[.123]]`, also with a T, and `Z` or an offset.
+/// Takes the digits of a fraction of a second. What is smaller than a nanosecond does not count.
+fn fraction<'a>(parsed: &mut Parsed, text: &'a str) -> Option<&'a str> {
+    let (digits, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let counted = digits.get(..9).unwrap_or(digits);
+    let missing = 9 - u32::try_from(counted.len()).ok()?;
+    parsed.set_nanosecond(counted.parse::<i64>().ok()? * 10_i64.pow(missing)).ok()?;
+    Some(rest)
+}
+
+/// `2026-03-03 08:15[:00[.123]]`, also with a T, and `Z`, `UTC`, `GMT` or an offset.
 fn iso(text: &str) -> Option<Moment> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u32> {
@@ -205,9 +243,9 @@ fn iso(text: &str) -> Option<Moment> {
     Some(Moment::Instant(local.and_utc().timestamp_micros() - i64::from(offset) * 1_000_000))
 }
 
-/// `Z`, `+01`, `+0100`, `+01:00`: seconds east.
+/// `Z`, `UTC`, `GMT`, `+01`, `+0100`, `+01:00`: seconds east.
 fn offset(text: &str) -> Option<i32> {
-    if text.eq_ignore_ascii_case("z") {
+    if ["Z", "UTC", "GMT"].iter().any(|zero| text.eq_ignore_ascii_case(zero)) {
         return Some(0);
     }
     let (sign, digits) = match text.split_at_checked(1)? {
@@ -268,6 +306,9 @@ mod tests {
             ("2026-03-03T08:15:00Z", instant("2026-03-03T08:15:00Z")),
             ("2026-03-03 08:15:00 +01:00", instant("2026-03-03T07:15:00Z")),
             ("2026-03-03 08:15:00+01", instant("2026-03-03T07:15:00Z")),
+            ("2026-03-03 08:15:00 UTC", instant("2026-03-03T08:15:00Z")),
+            ("2026-03-03 08:15 gmt", instant("2026-03-03T08:15:00Z")),
+            ("2026-03-03 08:15:00 CET", None),
             ("2026-03-03 08:15:00-0330", instant("2026-03-03T11:45:00Z")),
             ("2026-02-30 08:00:00", None),
             ("2026-03-03 25:00", None),
@@ -293,6 +334,13 @@ mod tests {
             ("DD.MM.YYYY HH24:MI:SS", "31.03.2026 08:15:09", local("2026-03-31 08:15:09")),
             ("DD.MM.YY HH24:MI:SS", "16.06.20 12:25:46", local("2020-06-16 12:25:46")),
             ("YYYY/MM/DD HH24:MI:SS.MS", "2026/03/31 08:15:09.25", local("2026-03-31 08:15:09.25")),
+            ("YYYY-MM-DD HH24:MI:SS,MS", "2026-03-31 08:15:09,250", local("2026-03-31 08:15:09.25")),
+            ("YYYY-MM-DD HH24:MI:SS:MS", "2026-03-31 08:15:09:25", local("2026-03-31 08:15:09.25")),
+            ("YYYYMMDDHH24MISSMS", "20260331081509250", local("2026-03-31 08:15:09.25")),
+            ("HH24:MI:SS,US DD.MM.YYYY", "08:15:09,000250 31.03.2026", local("2026-03-31 08:15:09.00025")),
+            ("%Y-%m-%d %H:%M:%S,%f", "2026-03-31 08:15:09,2500000001", local("2026-03-31 08:15:09.25")),
+            ("%Y-%m-%d %H:%M:%S,%3f", "2026-03-31 08:15:09,250", local("2026-03-31 08:15:09.25")),
+            ("YYYY-MM-DD HH24:MI:SS,MS", "2026-03-31 08:15:09,", None),
             ("%Y/%m/%d %H:%M", "2020/2/10 22:41", local("2020-02-10 22:41:00")),
             ("%b %d, %Y %I:%M %p", "Mar 5, 2026 10:15 PM", local("2026-03-05 22:15:00")),
             ("YYYYMMDD", "20260303", local("2026-03-03 00:00:00")),
@@ -306,6 +354,7 @@ mod tests {
             assert_eq!(style.parse(text, Point::Dot), expected, "{pattern} {text}");
         }
         assert!(Pattern::new("HH24:MI").is_err() && Pattern::new("%Q").is_err());
+        assert!(Pattern::new("%H:%M:%S %Z %Y-%m-%d").unwrap_err().contains("give its zone in `zone`"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::admin::load::condition::Condition;
 use crate::admin::load::duration::{Point, UNITS, Unit};
 use crate::admin::load::field::{Alternatives, Extract, Source};
 use crate::admin::load::mapping::{DurationField, FileShape, Format, Mapping, MomentWay, Sign, Take, TakeField, Takes};
-use crate::admin::load::spec::{FieldSpec, OneOrMore, Spec};
+use crate::admin::load::spec::{FieldSpec, OneOrMore, Spec, Wrong, wrong};
 use crate::admin::load::time::{Pattern, Style};
 use crate::admin::load::value::{Columns, Template};
 use encoding_rs::Encoding;
@@ -14,6 +14,10 @@ use toml::Value;
 
 impl Mapping {
     pub fn new(spec: &Spec, has_call: bool) -> Result<Self, Error> {
+        Self::build(spec, has_call).map_err(|wrong| spec.error(&wrong))
+    }
+
+    fn build(spec: &Spec, has_call: bool) -> Result<Self, Wrong> {
         let mut columns = Columns::default();
         let call = field("call", spec.call.as_ref(), &mut columns)?;
         let company = field("company", spec.company.as_ref(), &mut columns)?;
@@ -75,7 +79,7 @@ impl Mapping {
     }
 }
 
-fn field(name: &str, value: Option<&Value>, columns: &mut Columns) -> Result<Option<Alternatives<()>>, Error> {
+fn field(name: &str, value: Option<&Value>, columns: &mut Columns) -> Result<Option<Alternatives<()>>, Wrong> {
     let Some(value) = value else { return Ok(None) };
     let spec = FieldSpec::read(name, value)?;
     if spec.take.is_some() || !spec.prefer.is_empty() {
@@ -84,12 +88,8 @@ fn field(name: &str, value: Option<&Value>, columns: &mut Columns) -> Result<Opt
     texts(name, &spec, columns).map(Some)
 }
 
-fn required<T>(name: &str, field: Option<T>) -> Result<T, Error> {
+fn required<T>(name: &str, field: Option<T>) -> Result<T, Wrong> {
     field.ok_or_else(|| wrong(name, "is missing"))
-}
-
-fn wrong(field: &str, what: &str) -> Error {
-    Error::new(format!("the mapping's {field} {what}"), "docs/loading.md has all keys")
 }
 
 /// The ways to make a field, each with what `way` reads of it.
@@ -97,9 +97,9 @@ fn alternatives<T>(
     name: &str,
     spec: &FieldSpec,
     columns: &mut Columns,
-    way: impl Fn(&FieldSpec, &mut Columns) -> Result<T, Error>,
-) -> Result<Alternatives<T>, Error> {
-    let list: Result<Vec<(Extract, T)>, Error> = spec
+    way: impl Fn(&FieldSpec, &mut Columns) -> Result<T, Wrong>,
+) -> Result<Alternatives<T>, Wrong> {
+    let list: Result<Vec<(Extract, T)>, Wrong> = spec
         .alternatives(name)?
         .iter()
         .map(|inner| Ok((extract(name, inner, columns)?, way(inner, columns)?)))
@@ -107,7 +107,7 @@ fn alternatives<T>(
     Ok(Alternatives { list: list?, default: spec.default.clone(), is_optional: spec.optional })
 }
 
-fn texts(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<()>, Error> {
+fn texts(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<()>, Wrong> {
     if name == "agent" && spec.column.is_none() && spec.value.is_none() && spec.first.is_none() {
         return Ok(Alternatives { list: Vec::new(), default: None, is_optional: true });
     }
@@ -125,7 +125,7 @@ fn texts(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternat
     })
 }
 
-fn durations_of(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<Unit>, Error> {
+fn durations_of(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<Unit>, Wrong> {
     alternatives(name, spec, columns, |inner, _| {
         if inner.pattern.is_some() || inner.zone.is_some() || inner.plus.is_some() || inner.minus.is_some() {
             return Err(wrong(name, "has a key that is for a start: pattern, zone, plus or minus"));
@@ -135,7 +135,7 @@ fn durations_of(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<A
     })
 }
 
-fn moments(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<MomentWay>, Error> {
+fn moments(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Alternatives<MomentWay>, Wrong> {
     alternatives(name, spec, columns, |inner, columns| {
         let unit = match inner.unit.as_deref() {
             None => None,
@@ -159,7 +159,7 @@ fn moments(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Altern
 }
 
 /// The text of a field.
-fn extract(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Extract, Error> {
+fn extract(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Extract, Wrong> {
     let source = match (&spec.column, &spec.value) {
         (Some(_), Some(_)) => return Err(wrong(name, "has both column and value")),
         (Some(column), None) => {
@@ -192,13 +192,13 @@ fn extract(name: &str, spec: &FieldSpec, columns: &mut Columns) -> Result<Extrac
     })
 }
 
-fn conditions(name: &str, texts: &[String], columns: &mut Columns) -> Result<Vec<Condition>, Error> {
+fn conditions(name: &str, texts: &[String], columns: &mut Columns) -> Result<Vec<Condition>, Wrong> {
     let parse =
         |text: &String| Condition::parse(text, columns).map_err(|error| wrong(name, &format!("is wrong: {error}")));
     texts.iter().map(parse).collect()
 }
 
-fn no_unit(name: &str, unit: &str) -> Error {
+fn no_unit(name: &str, unit: &str) -> Wrong {
     let known: Vec<&str> = UNITS.iter().map(|(known, _)| *known).collect();
     wrong(
         name,
@@ -212,7 +212,7 @@ fn take(
     default: Take,
     allowed: &[Take],
     columns: &mut Columns,
-) -> Result<TakeField, Error> {
+) -> Result<TakeField, Wrong> {
     let prefer = conditions(name, &spec.prefer, columns)?;
     let take = spec.take.as_deref().map_or(Ok(default), |text| take_of(name, text, allowed))?;
     if !prefer.is_empty() && matches!(take, Take::Sum | Take::Span) {
@@ -221,7 +221,7 @@ fn take(
     Ok(TakeField { take, prefer })
 }
 
-fn take_of(name: &str, text: &str, allowed: &[Take]) -> Result<Take, Error> {
+fn take_of(name: &str, text: &str, allowed: &[Take]) -> Result<Take, Wrong> {
     const NAMES: [(&str, Take); 7] = [
         ("first", Take::First),
         ("last", Take::Last),
@@ -240,7 +240,7 @@ fn take_of(name: &str, text: &str, allowed: &[Take]) -> Result<Take, Error> {
     )
 }
 
-fn file(spec: &Spec) -> Result<FileShape, Error> {
+fn file(spec: &Spec) -> Result<FileShape, Wrong> {
     let format = match spec.format.as_deref() {
         None => None,
         Some("csv") => Some(Format::Csv),
@@ -271,11 +271,11 @@ fn file(spec: &Spec) -> Result<FileShape, Error> {
         columns: spec.columns.clone(),
         is_uneven: spec.uneven,
         skip_lines: spec.skip_lines,
-        records: spec.records.iter().flat_map(|path| path.split(['.', '/'])).map(str::to_owned).collect(),
+        records: spec.records.clone().unwrap_or_default(),
     })
 }
 
-fn byte(name: &str, text: Option<&str>) -> Result<Option<u8>, Error> {
+fn byte(name: &str, text: Option<&str>) -> Result<Option<u8>, Wrong> {
     match text {
         None => Ok(None),
         Some("\\t" | "tab") => Ok(Some(b'\t')),
@@ -326,5 +326,24 @@ mod tests {
     fn calls_fold_if_the_mapping_names_them() {
         assert!(mapping("call = 'id'").unwrap().folds && !mapping("call = 'id'\nfold = false").unwrap().folds);
         assert!(!mapping("").unwrap().folds);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line_in_the_words_of_toml() {
+        for (text, expected) in [
+            (
+                "\nstart = { column = 's', pattern = 5 }",
+                "line 2: the mapping's start is wrong: expected a text, or a list of texts",
+            ),
+            ("\n\n[duration]\nunit = 'x'\ncolumn = 'd'", "line 3: the mapping's duration cannot have the unit \"x\""),
+            ("[define.x]\ncolumn = 'a'\n[define.y]\nfirst = []", "line 3: the mapping's definition of y is not either"),
+            ("\nend = 1", "line 2: the mapping is wrong: unknown key `end`"),
+            ("folder = 5", "line 1: the mapping's folder is not the name of a column"),
+            ("folder = { column = 'a', map = 5 }", "is wrong: invalid type: integer `5`, expected a table"),
+            ("\nencoding = 'x'", "line 2: the mapping's encoding"),
+        ] {
+            let error = mapping(text).map(|_| ()).unwrap_err();
+            assert!(error.message.starts_with(expected) || error.message.ends_with(expected), "{text}: {error}");
+        }
     }
 }

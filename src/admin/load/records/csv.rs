@@ -8,7 +8,7 @@ use crate::admin::load::mapping::{FileShape, Mapping};
 use crate::admin::load::problem::Problem;
 use crate::admin::load::value::{Columns, Values};
 use crate::admin::name::shown;
-use csv::{ByteRecord, ReaderBuilder};
+use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
@@ -27,47 +27,20 @@ enum Found {
 }
 
 pub fn read(
-    mut lines: Lines<'_>,
+    lines: Lines<'_>,
     mapping: &Mapping,
     constants: &[Option<String>],
     sink: &mut dyn Sink,
 ) -> Result<(), Stop> {
     let shape = &mapping.file;
-    for _ in 0..shape.skip_lines {
-        read_line(&mut lines)?;
-    }
-    let mut first = read_line(&mut lines)?;
-    let mut delimiter = shape.delimiter;
-    if let [b's', b'e', b'p', b'=', named] | [b's', b'e', b'p', b'=', named, b'\n'] = first.as_slice() {
-        delimiter = delimiter.or(Some(*named));
-        first = read_line(&mut lines)?;
-    }
-    let delimiter = delimiter.unwrap_or_else(|| recognize(&first));
-    let position = lines.position();
-    let base = Place {
-        line: position.lines.get() - u64::from(first.ends_with(b"\n")),
-        end: position.bytes.get() - first.len() as u64,
+    let mut records = Records::open(lines, shape)?;
+    let point = match mapping.point {
+        // A file with semicolons has them because its commas are decimal ones.
+        None if records.delimiter == b';' => Point::Either,
+        None => Point::Dot,
+        Some(Point::Either) if records.delimiter != b';' => Point::Unclear,
+        Some(point) => point,
     };
-    let limit = Rc::new(Cell::new(0));
-    let rest = Limited {
-        text: io::Cursor::new(first).chain(lines.into_rest()).chain(END),
-        read: 0,
-        record: Rc::clone(&limit),
-    };
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .buffer_capacity(64 * 1024)
-        .delimiter(delimiter)
-        .quoting(shape.quote.is_some())
-        .quote(shape.quote.unwrap_or(b'"'))
-        .double_quote(shape.escape.is_none())
-        .escape(shape.escape)
-        .comment(shape.comment)
-        .from_reader(rest);
-    let point = mapping.point.unwrap_or(if delimiter == b';' { Point::Either } else { Point::Dot });
-
-    let mut record = ByteRecord::new();
     let mut header: Option<Vec<String>> = if shape.has_header { None } else { Some(shape.columns.clone()) };
     let mut found: Vec<Found> = Vec::new();
     if let Some(names) = header.as_ref().filter(|names| !names.is_empty()) {
@@ -76,30 +49,10 @@ pub fn read(
     let mut values = Values::default();
     // Of the last record in one line.
     let mut usual: Option<usize> = None;
-    loop {
-        limit.set(reader.position().byte());
-        let line_before = reader.position().line();
-        match reader.read_byte_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Err(failure(&error, base.line + line_before)),
-        }
-        // The reader does not tell which blank lines it passed over: counted from the end of the record.
-        let inside: usize = record.iter().map(|field| field.iter().filter(|byte| **byte == b'\n').count()).sum();
-        let line = base.line + reader.position().line().saturating_sub(1 + inside as u64);
-        let place = Place { line, end: base.end + reader.position().byte() };
-        if record.len() == 1 && record.get(0) == Some(&END[1..END.len() - 1]) {
-            break;
-        }
-        if record.iter().any(|field| field.ends_with(END)) {
-            // The line end of the last line is inside of the quote, too.
-            return Err(Stop::Cut(place.line + 1, Problem::of_record("a quote is not closed", QUOTE_HINT)));
-        }
-        if record.iter().all(|field| field.trim_ascii().is_empty()) {
-            continue;
-        }
+    while let Some(place) = records.next()? {
+        let record = &records.record;
         let Some(names) = &header else {
-            let names = header_names(&record, shape)?;
+            let names = header_names(record, shape)?;
             found = find(mapping, constants, &names, sink, point)?;
             header = Some(names);
             continue;
@@ -111,10 +64,13 @@ pub fn read(
             header = Some(numbers);
         }
         let names = header.as_deref().unwrap_or_default();
-        let mut problem = uneven(&record, names, shape);
+        let mut problem = uneven(record, names, shape);
         let is_usual = record.len() <= names.len() && usual.is_none_or(|usual| usual == record.len());
         // Where all lines have equally many columns, this cannot be unnoticed.
-        if shape.is_uneven && inside > 0 && (!is_usual || record.iter().any(|field| has_next_line(field, delimiter))) {
+        if shape.is_uneven
+            && records.inside > 0
+            && (!is_usual || record.iter().any(|field| has_next_line(field, records.delimiter)))
+        {
             problem = Some(Problem::of_record(
                 "a quote goes over the end of the line, and takes a part of the next one with it",
                 "was the line cut inside of the quote? Delete it, or end the quote",
@@ -124,7 +80,7 @@ pub fn read(
             sink.problem(place, problem)?;
             continue;
         }
-        if inside == 0 {
+        if records.inside == 0 {
             usual = Some(record.len());
         }
         values.clear();
@@ -144,6 +100,82 @@ pub fn read(
         )));
     }
     Ok(())
+}
+
+/// The records of a text, the header among them, with their places.
+struct Records<'a> {
+    reader: Reader<Box<dyn Read + 'a>>,
+    delimiter: u8,
+    /// Where the reader began.
+    base: Place,
+    limit: Rc<Cell<u64>>,
+    record: ByteRecord,
+    /// Ends of lines within the record.
+    inside: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Skips what stands before the header, and recognizes the delimiter.
+    fn open(mut lines: Lines<'a>, shape: &FileShape) -> Result<Self, Stop> {
+        for _ in 0..shape.skip_lines {
+            read_line(&mut lines)?;
+        }
+        let mut first = read_line(&mut lines)?;
+        let mut delimiter = shape.delimiter;
+        if let [b's', b'e', b'p', b'=', named] | [b's', b'e', b'p', b'=', named, b'\n'] = first.as_slice() {
+            delimiter = delimiter.or(Some(*named));
+            first = read_line(&mut lines)?;
+        }
+        let delimiter = delimiter.unwrap_or_else(|| recognize(&first));
+        let position = lines.position();
+        let base = Place {
+            line: position.lines.get() - u64::from(first.ends_with(b"\n")),
+            end: position.bytes.get() - first.len() as u64,
+        };
+        let limit = Rc::new(Cell::new(0));
+        let text = io::Cursor::new(first).chain(lines.into_rest()).chain(END);
+        let rest: Box<dyn Read + 'a> = Box::new(Limited { text, read: 0, record: Rc::clone(&limit) });
+        let reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .buffer_capacity(64 * 1024)
+            .delimiter(delimiter)
+            .quoting(shape.quote.is_some())
+            .quote(shape.quote.unwrap_or(b'"'))
+            .double_quote(shape.escape.is_none())
+            .escape(shape.escape)
+            .comment(shape.comment)
+            .from_reader(rest);
+        Ok(Self { reader, delimiter, base, limit, record: ByteRecord::new(), inside: 0 })
+    }
+
+    /// Reads the next record that is not blank; none: that was the last one.
+    fn next(&mut self) -> Result<Option<Place>, Stop> {
+        loop {
+            self.limit.set(self.reader.position().byte());
+            let line_before = self.reader.position().line();
+            match self.reader.read_byte_record(&mut self.record) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => return Err(failure(&error, self.base.line + line_before)),
+            }
+            let record = &self.record;
+            // The reader does not tell which blank lines it passed over: counted from the end of the record.
+            self.inside = record.iter().map(|field| field.iter().filter(|byte| **byte == b'\n').count()).sum();
+            let position = self.reader.position();
+            let line = self.base.line + position.line().saturating_sub(1 + self.inside as u64);
+            if record.len() == 1 && record.get(0) == Some(&END[1..END.len() - 1]) {
+                return Ok(None);
+            }
+            if record.iter().any(|field| field.ends_with(END)) {
+                // The line end of the last line is inside of the quote, too.
+                return Err(Stop::Cut(line + 1, Problem::of_record("a quote is not closed", QUOTE_HINT)));
+            }
+            if record.iter().any(|field| !field.trim_ascii().is_empty()) {
+                return Ok(Some(Place { line, end: self.base.end + position.byte() }));
+            }
+        }
+    }
 }
 
 const QUOTE_HINT: &str = "was the file cut? If quotes mean nothing in it, give --quote ''";

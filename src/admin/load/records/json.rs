@@ -1,100 +1,38 @@
 //! JSON: one object, an array of objects, or objects one after another. Only what a mapping reads is kept.
 
+use super::json_path::{Node, Step, keys};
 use super::lines::{Lines, Position};
-use super::{Place, Sink, Stop, cannot_read, give, skip_blank, too_long};
+use super::{OTHER_ENCODING, Place, Sink, Stop, cannot_read, cut, give, skip_blank, too_long};
 use crate::admin::error::Error;
 use crate::admin::load::mapping::Mapping;
 use crate::admin::load::problem::Problem;
 use crate::admin::load::value::{Columns, Values};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::fmt;
 use std::rc::Rc;
 
-/// The paths that are wanted, as a tree.
-#[derive(Debug, Default)]
-struct Node {
-    /// The column whose value this is.
-    column: Option<usize>,
-    children: Vec<(Step, Node)>,
+/// What was found, for each column.
+struct Found {
+    values: Vec<Option<String>>,
+    /// Whether any record has it, even without a value.
+    seen: Vec<bool>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    /// A key, compared without regard to case.
-    Key(String),
-    Index(usize),
-    /// The last element.
-    Last,
-    /// The first element with this value at this path.
-    Where(Vec<String>, String),
-}
-
-impl Node {
-    fn of(columns: &[String]) -> Self {
-        let mut root = Self::default();
-        for (column, path) in columns.iter().enumerate() {
-            let mut node = &mut root;
-            for step in steps(path) {
-                let at = node.children.iter().position(|(known, _)| *known == step).unwrap_or_else(|| {
-                    node.children.push((step, Self::default()));
-                    node.children.len() - 1
-                });
-                node = &mut node.children[at].1;
-            }
-            node.column = Some(column);
-        }
-        root
-    }
-
-    fn child(&self, key: &str) -> impl Iterator<Item = &Self> {
-        let key = Columns::key(key);
-        self.children.iter().filter(move |(step, _)| matches!(step, Step::Key(known) if *known == key)).map(|(_, n)| n)
-    }
-}
-
-/// `a.items.0.x`, `a.items.-1.x`, `participants[purpose=agent].name`.
-fn steps(path: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut rest = path;
-    while !rest.is_empty() {
-        let end = rest.find(['.', '[']).unwrap_or(rest.len());
-        let (name, after) = rest.split_at(end);
-        if !name.is_empty() {
-            steps.push(match name.parse() {
-                Ok(index) => Step::Index(index),
-                Err(_) if name == "-1" => Step::Last,
-                Err(_) => Step::Key(Columns::key(name)),
-            });
-        }
-        rest = match after.strip_prefix('[') {
-            Some(condition) => match condition.split_once(']') {
-                Some((condition, after)) => {
-                    let (path, value) = condition.split_once('=').unwrap_or((condition, ""));
-                    steps.push(Step::Where(path.split('.').map(Columns::key).collect(), value.to_owned()));
-                    after
-                }
-                None => "",
-            },
-            None => after.strip_prefix('.').unwrap_or_default(),
-        };
-    }
-    steps
-}
-
-/// What was found, a value for each column.
-type Found = Vec<Option<String>>;
-
+/// Reads all records. Returns which columns occur.
 pub fn read(
     lines: &mut Lines<'_>,
     mapping: &Mapping,
     constants: &[Option<String>],
     sink: &mut dyn Sink,
-) -> Result<(), Stop> {
+) -> Result<Vec<bool>, Stop> {
     let tree = Node::of(mapping.columns.names());
+    let columns = mapping.columns.names().len();
+    let path = keys(&mapping.file.records);
     let position = lines.position();
     let mut reading = Reading {
         tree: &tree,
-        columns: mapping.columns.names().len(),
+        found: Found { values: vec![None; columns], seen: vec![false; columns] },
         position: Rc::clone(&position),
         constants,
         values: Values::default(),
@@ -105,38 +43,43 @@ pub fn read(
         position.record.set(position.bytes.get());
         let line = position.lines.get() + 1;
         let mut parser = serde_json::Deserializer::from_reader(&mut *lines);
-        let records: Vec<String> = mapping.file.records.iter().map(|key| Columns::key(key)).collect();
-        let outcome = Level { reading: &mut reading, path: &records }.deserialize(&mut parser);
+        let outcome = Level { reading: &mut reading, path: &path }.deserialize(&mut parser);
         if let Some(error) = reading.stopped.take() {
             return Err(Stop::Failed(error));
         }
         if let Err(error) = outcome {
             let line = position.lines.get().max(line - 1) + 1;
-            return Err(match error.io_error_kind() {
-                Some(std::io::ErrorKind::FileTooLarge) => Stop::Broken(line, too_long()),
-                Some(_) => {
-                    Stop::Failed(Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?"))
-                }
-                None if error.is_eof() => {
-                    Stop::Cut(line, Problem::of_record("the file ends inside of a record", "was it cut?"))
-                }
-                None => {
-                    let text = error.to_string();
-                    let reason = text.split(" at line ").next().unwrap_or_default();
-                    Stop::Broken(
-                        line,
-                        Problem::of_record(format!("this is not JSON: {reason}"), "--format names another format"),
-                    )
-                }
-            });
+            return Err(stop(line, error));
         }
     }
-    Ok(())
+    Ok(reading.found.seen)
+}
+
+fn stop(line: u64, error: serde_json::Error) -> Stop {
+    match error.io_error_kind() {
+        Some(std::io::ErrorKind::FileTooLarge) => return Stop::Broken(line, too_long()),
+        Some(_) => return Stop::Failed(cannot_read(&error.into())),
+        None if error.is_eof() => return cut(line),
+        None => {}
+    }
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or_default();
+    Stop::Broken(
+        line,
+        if reason.starts_with("invalid type") {
+            let hint = "`records` in the mapping, or --records, names where the objects are, such as data.calls";
+            Problem::of_record(format!("this is no record: {reason}"), hint)
+        } else if reason.contains("unicode code point") {
+            Problem::of_record(format!("this is not JSON in UTF-8: {reason}"), OTHER_ENCODING)
+        } else {
+            Problem::of_record(format!("this is not JSON: {reason}"), "--format names another format")
+        },
+    )
 }
 
 struct Reading<'a> {
     tree: &'a Node,
-    columns: usize,
+    found: Found,
     position: Rc<Position>,
     constants: &'a [Option<String>],
     values: Values,
@@ -146,8 +89,8 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn give(&mut self, line: u64, found: &Found) -> Result<(), Error> {
-        give(&mut self.values, found, self.constants);
+    fn give(&mut self, line: u64) -> Result<(), Error> {
+        give(&mut self.values, &self.found.values, self.constants);
         let place = Place { line, end: self.position.bytes.get() };
         self.position.record.set(place.end);
         self.sink.record(place, &mut self.values)
@@ -196,10 +139,9 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
             return Ok(());
         }
         let line = self.reading.position.lines.get() + 1;
-        let mut found = vec![None; self.reading.columns];
-        let tree = self.reading.tree;
-        visit_object(&mut object, &[tree], &mut found)?;
-        let given = self.reading.give(line, &found);
+        self.reading.found.values.fill(None);
+        visit_object(&mut object, &[self.reading.tree], &mut self.reading.found)?;
+        let given = self.reading.give(line);
         given.map_err(|error| {
             self.reading.stopped = Some(error);
             serde::de::Error::custom("stopped")
@@ -228,10 +170,24 @@ struct Branch<'r> {
 impl Branch<'_> {
     fn keep(self, text: &str) {
         for column in self.nodes.iter().filter_map(|node| node.column) {
-            if self.found[column].is_none() {
-                self.found[column] = Some(text.to_owned());
-            }
+            self.found.values[column].get_or_insert_with(|| text.to_owned());
         }
+    }
+
+    /// Numbers keep their own text: two that differ only beyond what a floating-point number holds are two ids.
+    fn take(self, raw: &RawValue) -> Result<(), serde_json::Error> {
+        for column in self.nodes.iter().filter_map(|node| node.column) {
+            self.found.seen[column] = true;
+        }
+        let text = raw.get();
+        match text.as_bytes().first() {
+            Some(b'n') => {}
+            Some(b'{' | b'[') => serde_json::Deserializer::from_str(text).deserialize_any(self)?,
+            Some(b'"') if text.contains('\\') => self.keep(&serde_json::from_str::<String>(text)?),
+            Some(b'"') => self.keep(text.get(1..text.len() - 1).unwrap_or_default()),
+            _ => self.keep(text),
+        }
+        Ok(())
     }
 }
 
@@ -239,10 +195,20 @@ impl<'de> DeserializeSeed<'de> for Branch<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        if self.nodes.iter().any(|node| node.column.is_some()) {
+            self.take(&raw(deserializer)?).map_err(serde::de::Error::custom)
+        } else {
+            deserializer.deserialize_any(self)
+        }
     }
 }
 
+/// The text of a value.
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<RawValue>, D::Error> {
+    serde::Deserialize::deserialize(deserializer)
+}
+
+/// What is below a node: a value that is no object or array has nothing there.
 impl<'de> Visitor<'de> for Branch<'_> {
     type Value = ();
 
@@ -254,28 +220,23 @@ impl<'de> Visitor<'de> for Branch<'_> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.keep(if value { "true" } else { "false" });
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
         Ok(())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.keep(&value.to_string());
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
         Ok(())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.keep(&value.to_string());
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
         Ok(())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.keep(&value.to_string());
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
         Ok(())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        self.keep(value);
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
         Ok(())
     }
 
@@ -284,105 +245,67 @@ impl<'de> Visitor<'de> for Branch<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
-        let mut at = 0;
-        loop {
-            let mut nodes: Vec<&Node> = Vec::new();
-            let mut apart: Vec<Apart<'_>> = Vec::new();
-            for (step, node) in self.nodes.iter().flat_map(|node| &node.children) {
-                match step {
-                    Step::Index(index) if *index == at => nodes.push(node),
-                    Step::Last => apart.push((node, None)),
-                    Step::Where(path, value) => apart.push((node, Some((path, value)))),
-                    Step::Index(_) | Step::Key(_) => {}
+        let steps = || self.nodes.iter().flat_map(|node| &node.children);
+        // What is wanted of the last element, and of the first one with a value at a path: known when it is read.
+        let last: Vec<&Node> = steps().filter(|(step, _)| *step == Step::Last).map(|(_, node)| node).collect();
+        let mut wanted: Vec<(&[String], &str, &Node)> = steps()
+            .filter_map(|(step, node)| match step {
+                Step::Where(path, value) => Some((path.as_slice(), value.as_str(), node)),
+                _ => None,
+            })
+            .collect();
+        let mut end: Option<Box<RawValue>> = None;
+        for at in 0.. {
+            let here: Vec<&Node> = steps().filter(|(step, _)| *step == Step::Index(at)).map(|(_, node)| node).collect();
+            if last.is_empty() && wanted.is_empty() {
+                let is_over = if here.is_empty() {
+                    array.next_element::<IgnoredAny>()?.is_none()
+                } else {
+                    array.next_element_seed(Branch { nodes: &here, found: &mut *self.found })?.is_none()
+                };
+                if is_over {
+                    break;
                 }
+                continue;
             }
-            let seed = Element { nodes: &nodes, apart: &apart, found: &mut *self.found };
-            if array.next_element_seed(seed)?.is_none() {
-                return Ok(());
+            let Some(element) = array.next_element::<Box<RawValue>>()? else { break };
+            let mut take = |nodes: &[&Node]| {
+                let branch = Branch { nodes, found: &mut *self.found };
+                let taken = branch.deserialize(&mut serde_json::Deserializer::from_str(element.get()));
+                taken.map_err(serde::de::Error::custom)
+            };
+            if !here.is_empty() {
+                take(&here)?;
             }
-            at += 1;
-        }
-    }
-}
-
-/// What is wanted of the last element of an array, or of the first one with a value at a path.
-type Apart<'r> = (&'r Node, Option<(&'r [String], &'r str)>);
-
-/// An element of an array, which may be wanted by its index, as the last one, and for what is in it.
-struct Element<'r> {
-    nodes: &'r [&'r Node],
-    apart: &'r [Apart<'r>],
-    found: &'r mut Found,
-}
-
-impl<'de> DeserializeSeed<'de> for Element<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.apart.is_empty() {
-            if self.nodes.is_empty() {
-                serde::Deserialize::deserialize(deserializer).map(|IgnoredAny| ())
-            } else {
-                Branch { nodes: self.nodes, found: self.found }.deserialize(deserializer)
-            }
-        } else {
-            // Whether it is wanted is known only when all of it is read.
-            let element: serde_json::Value = serde::Deserialize::deserialize(deserializer)?;
-            for node in self.nodes {
-                pick(&element, node, self.found, false);
-            }
-            for (node, condition) in self.apart {
-                match condition {
-                    None => pick(&element, node, self.found, true),
-                    Some((path, value)) if is_at(&element, path, value) => pick(&element, node, self.found, false),
-                    Some(_) => {}
+            let mut outcome = Ok(());
+            wanted.retain(|(path, value, node)| {
+                let is_it = is_at(&element, path, value);
+                if is_it && outcome.is_ok() {
+                    outcome = take(&[node]);
                 }
-            }
-            Ok(())
+                !is_it
+            });
+            outcome?;
+            end = Some(element);
         }
-    }
-}
-
-/// Keeps what is wanted of a value that is read already; the last one wins if it may.
-fn pick(value: &serde_json::Value, node: &Node, found: &mut Found, replaces: bool) {
-    use serde_json::Value::{Array, Bool, Number, Object, String as Text};
-    if let Some(column) = node.column {
-        let text = match value {
-            Text(text) => Some(text.clone()),
-            Number(number) => Some(number.to_string()),
-            Bool(is) => Some(is.to_string()),
-            _ => None,
-        };
-        if text.is_some() && (replaces || found[column].is_none()) {
-            found[column] = text;
+        if let Some(element) = end.filter(|_| !last.is_empty()) {
+            let branch = Branch { nodes: &last, found: self.found };
+            let taken = branch.deserialize(&mut serde_json::Deserializer::from_str(element.get()));
+            taken.map_err(serde::de::Error::custom)?;
         }
-    }
-    for (step, child) in &node.children {
-        let inner = match (step, value) {
-            (Step::Key(key), Object(object)) => object.iter().find(|(k, _)| Columns::key(k) == *key).map(|(_, v)| v),
-            (Step::Index(index), Array(array)) => array.get(*index),
-            (Step::Last, Array(array)) => array.last(),
-            (Step::Where(path, wanted), Array(array)) => array.iter().find(|element| is_at(element, path, wanted)),
-            _ => None,
-        };
-        if let Some(inner) = inner {
-            pick(inner, child, found, replaces);
-        }
+        Ok(())
     }
 }
 
 /// Whether an element has this value at this path.
-fn is_at(element: &serde_json::Value, path: &[String], wanted: &str) -> bool {
-    let mut value = element;
-    for key in path {
-        let inner = value.as_object().and_then(|object| object.iter().find(|(k, _)| Columns::key(k) == *key));
-        let Some((_, inner)) = inner else { return false };
-        value = inner;
-    }
-    match value {
-        serde_json::Value::String(text) => text == wanted,
-        other => serde_json::to_string(other).is_ok_and(|text| text == wanted),
-    }
+fn is_at(element: &RawValue, path: &[String], wanted: &str) -> bool {
+    let step = |node: Node, key: &String| Node { column: None, children: vec![(Step::Key(key.clone()), node)] };
+    let leaf = Node { column: Some(0), children: Vec::new() };
+    let node = path.iter().rev().fold(leaf, step);
+    let mut found = Found { values: vec![None], seen: vec![false] };
+    let branch = Branch { nodes: &[&node], found: &mut found };
+    let outcome = branch.deserialize(&mut serde_json::Deserializer::from_str(element.get()));
+    outcome.is_ok() && found.values.first().is_some_and(|value| value.as_deref() == Some(wanted))
 }
 
 #[cfg(test)]
@@ -426,10 +349,45 @@ mod tests {
             (format!("{RECORD}\n{{\"a\":\n"), "ends inside of a record"),
             (format!("{RECORD}\n{{\"a\" 1}}\n"), "2: this is not JSON"),
             (format!("{RECORD}\nx"), "not JSON"),
-            ("[1]".into(), "not JSON"),
+            ("[1]".into(), "this is no record: invalid type: integer `1`, expected an object"),
+            ("[\"a\"]".into(), "this is no record: invalid type: string \"a\", expected an object"),
+            ("{\"folder\":\"\\ud800\"}".into(), "not JSON"),
             ("[".repeat(100_000), "not JSON"),
         ] {
             assert!(read_all("", &text).contains(words), "{}", read_all("", &text));
         }
+    }
+
+    #[test]
+    fn numbers_keep_their_own_text() {
+        let number = |number: &str| {
+            let map = "call = 'id'\ncompany = { value = 'a' }\norganization = { value = 'b' }\nfolder = 'l.-1.n'\n\
+                       agent = 'l[n=1.10].x'\nstart = 's'\nduration = 'd'";
+            read_all(
+                map,
+                &format!(r#"{{"id":{number},"l":[{{"n":1.1,"x":"no"}},{{"n":1.10,"x":{number}}},{{"n":7.0}}]}}"#),
+            )
+        };
+        for text in ["1772525700.10", "123456789012345678901", "1e5", "-0", "1.0"] {
+            assert_eq!(number(text), format!("1: id={text} l.-1.n=7.0 l[n=1.10].x={text}\n"));
+        }
+    }
+
+    #[test]
+    fn keys_with_dots_are_quoted() {
+        let map = "call = { value = '' }\ncompany = { value = 'a' }\norganization = { value = 'b' }\n\
+                   folder = '\"queue.name\"'\nagent = '\"a.b\".\"c\"'\nstart = 's'\nduration = 'd'\n\
+                   records = '\"x.y\".calls'\nfilter = ['\"queue.name\"=Q']";
+        let text = r#"{"x.y":{"calls":[{"queue.name":"Q","a.b":{"c":"anna"}}]}}"#;
+        assert_eq!(read_all(map, text), "1: \"queue.name\"=Q \"a.b\".\"c\"=anna\n");
+    }
+
+    #[test]
+    fn the_last_element_and_the_first_with_a_value_are_those() {
+        let map = "call = { value = '' }\ncompany = { value = 'a' }\norganization = { value = 'b' }\n\
+                   folder = 'l.-1.x'\nagent = 'l[k=1].x'\nstart = 'l.1.y'\nduration = 'd'";
+        let read = |text| read_all(map, text);
+        assert_eq!(read(r#"{"l":[{"x":"a"},{"k":1,"y":2},{"k":1,"x":"c"},{}]}"#), "1: l.1.y=2\n");
+        assert_eq!(read(r#"{"l":[{"k":"1","x":"a"},3]}"#), "1: l[k=1].x=a\n");
     }
 }

@@ -2,6 +2,7 @@
 
 mod csv;
 mod json;
+mod json_path;
 mod lines;
 mod xml;
 
@@ -48,6 +49,8 @@ pub trait Sink {
     fn columns(&mut self, is_there: &[bool], header: &[String], point: Point) -> Result<(), Error>;
     fn record(&mut self, place: Place, values: &mut Values) -> Result<(), Error>;
     fn problem(&mut self, place: Place, problem: Problem) -> Result<(), Error>;
+    /// Told after the last record of a format without a header: which columns of the mapping occurred.
+    fn end(&mut self, is_there: &[bool]) -> Result<(), Error>;
 }
 
 /// Reads all records. `constants` has the values of columns that stand for the whole file.
@@ -69,17 +72,27 @@ pub fn read(
         Format::Json | Format::Xml => {
             let is_there = vec![true; mapping.columns.names().len()];
             sink.columns(&is_there, &[], mapping.point.unwrap_or(Point::Dot))?;
-            if format == Format::Json {
-                json::read(&mut lines, mapping, constants, sink)
+            let seen = if format == Format::Json {
+                json::read(&mut lines, mapping, constants, sink)?
             } else {
-                xml::read(lines, mapping, constants, sink)
-            }
+                xml::read(lines, mapping, constants, sink)?
+            };
+            let is_there: Vec<bool> =
+                seen.iter().zip(constants).map(|(seen, constant)| *seen || constant.is_some()).collect();
+            Ok(sink.end(&is_there)?)
         }
     }
 }
 
-fn cannot_read(error: &std::io::Error) -> Error {
+/// A file that cannot be read to its end.
+pub fn cannot_read(error: &std::io::Error) -> Error {
     Error::new(format!("cannot read it: {error}"), "is it damaged, or was it cut?")
+}
+
+const OTHER_ENCODING: &str = "is it in another encoding? Name it, such as --encoding windows-1252";
+
+fn cut(line: u64) -> Stop {
+    Stop::Cut(line, Problem::of_record("the file ends inside of a record", "was it cut?"))
 }
 
 fn too_long() -> Problem {
@@ -146,6 +159,10 @@ mod tests {
 
         fn problem(&mut self, place: Place, problem: Problem) -> Result<(), Error> {
             let _ = writeln!(self.text, "{}: {}", place.line, problem.reason);
+            Ok(())
+        }
+
+        fn end(&mut self, _is_there: &[bool]) -> Result<(), Error> {
             Ok(())
         }
     }

@@ -2,7 +2,7 @@
 //! XML has is resolved, and nothing that a document refers to is read.
 
 use super::lines::{Lines, Position};
-use super::{MAX_BYTES, Place, Sink, Stop, cannot_read, give, too_long};
+use super::{MAX_BYTES, OTHER_ENCODING, Place, Sink, Stop, cannot_read, cut, give, too_long};
 use crate::admin::error::Error;
 use crate::admin::load::mapping::Mapping;
 use crate::admin::load::problem::Problem;
@@ -13,19 +13,22 @@ use quick_xml::events::{BytesStart, Event};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+/// Reads all records. Returns which columns occur.
 pub fn read(
     lines: Lines<'_>,
     mapping: &Mapping,
     constants: &[Option<String>],
     sink: &mut dyn Sink,
-) -> Result<(), Stop> {
+) -> Result<Vec<bool>, Stop> {
     let position = lines.position();
     let mut events =
         Events { reader: Reader::from_reader(lines), buffer: Vec::new(), position, ahead: VecDeque::new() };
     let columns: HashMap<String, usize> =
         mapping.columns.names().iter().enumerate().map(|(place, name)| (Columns::key(name), place)).collect();
-    let mut reading = Reading { columns, constants, values: Values::default(), sink };
-    let path: Vec<String> = mapping.file.records.iter().map(|name| Columns::key(name)).collect();
+    let seen = vec![false; constants.len()];
+    let mut reading = Reading { columns, constants, values: Values::default(), seen, sink };
+    let names = mapping.file.records.split(['.', '/']).filter(|name| !name.is_empty());
+    let path: Vec<String> = names.map(Columns::key).collect();
     // The names of the elements that are open above a record.
     let mut above: Vec<String> = Vec::new();
     let mut depth_of_records = None;
@@ -67,7 +70,7 @@ pub fn read(
             _ => {}
         }
     }
-    Ok(())
+    Ok(reading.seen)
 }
 
 /// A name without its prefix.
@@ -131,16 +134,19 @@ impl Events<'_> {
 }
 
 fn broken(line: u64, error: &dyn std::fmt::Display) -> Stop {
-    Stop::Broken(
-        line,
-        Problem::of_record(format!("this is not XML: {error}"), "was it cut? --format names another format"),
-    )
+    let text = error.to_string();
+    let hint = if text.to_lowercase().contains("utf-8") { OTHER_ENCODING } else { WAS_CUT };
+    Stop::Broken(line, Problem::of_record(format!("this is not XML: {text}"), hint))
 }
+
+const WAS_CUT: &str = "was it cut? --format names another format";
 
 struct Reading<'a> {
     columns: HashMap<String, usize>,
     constants: &'a [Option<String>],
     values: Values,
+    /// Whether any record has this column, even without a value.
+    seen: Vec<bool>,
     sink: &'a mut dyn Sink,
 }
 
@@ -154,7 +160,7 @@ impl Reading<'_> {
         let mut open: Vec<(String, String)> = vec![(String::new(), String::new())];
         while !open.is_empty() {
             let Some((at, event)) = events.next()? else {
-                return Err(Stop::Cut(line, Problem::of_record("the file ends inside of a record", "was it cut?")));
+                return Err(cut(line));
             };
             match event {
                 Event::Start(ref start) => {
@@ -162,7 +168,11 @@ impl Reading<'_> {
                     self.attributes(&path, start, &mut found, at)?;
                     open.push((path, String::new()));
                 }
-                Event::Empty(ref start) => self.attributes(&below(&open, &name_of(start)), start, &mut found, at)?,
+                Event::Empty(ref start) => {
+                    let path = below(&open, &name_of(start));
+                    self.attributes(&path, start, &mut found, at)?;
+                    self.keep(&path, "", &mut found);
+                }
                 Event::Text(text) => {
                     let text = text.decode().map_err(|error| broken(at, &error))?;
                     if let Some((_, so_far)) = open.last_mut() {
@@ -195,7 +205,7 @@ impl Reading<'_> {
     }
 
     fn attributes(
-        &self,
+        &mut self,
         path: &str,
         start: &BytesStart<'_>,
         found: &mut [Option<String>],
@@ -211,11 +221,11 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn keep(&self, path: &str, text: &str, found: &mut [Option<String>]) {
-        if let Some(slot) = self.columns.get(path).and_then(|&place| found.get_mut(place)) {
-            if slot.is_none() && !text.is_empty() {
-                *slot = Some(text.to_owned());
-            }
+    fn keep(&mut self, path: &str, text: &str, found: &mut [Option<String>]) {
+        let Some(&place) = self.columns.get(path) else { return };
+        self.seen[place] = true;
+        if found[place].is_none() && !text.is_empty() {
+            found[place] = Some(text.to_owned());
         }
     }
 

@@ -12,5 +12,6 @@ create temporary table callstats_record (
     folder_rank smallint not null,
     agent_rank smallint not null,
     start_rank smallint not null,
-    duration_rank smallint not null
+    duration_rank smallint not null,
+    ended_at timestamp -- of a record without a start
 ) on commit drop;

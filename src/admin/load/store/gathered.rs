@@ -24,7 +24,7 @@ const ADD: &str = include_str!("../sql/add_calls.sql");
 const TOTALS: &str = include_str!("../sql/totals.sql");
 
 const COPY: &str = "copy pg_temp.callstats_record from stdin (format binary)";
-const COLUMNS: [Type; 12] = [
+const COLUMNS: [Type; 13] = [
     Type::INT8,
     Type::INT8,
     Type::INT4,
@@ -37,6 +37,7 @@ const COLUMNS: [Type; 12] = [
     Type::INT2,
     Type::INT2,
     Type::INT2,
+    Type::TIMESTAMP,
 ];
 
 /// For statements without any.
@@ -73,7 +74,7 @@ impl Gathered {
             let folder = row.folder.and_then(|folder| i32::try_from(folder).ok());
             let (call, agent) = (row.call.as_deref(), row.agent.as_deref());
             let [folder_rank, agent_rank, start_rank, duration_rank] = &row.ranks;
-            let values: [&(dyn ToSql + Sync); 12] = [
+            let values: [&(dyn ToSql + Sync); 13] = [
                 &self.number,
                 &line,
                 &place.organization_id,
@@ -86,6 +87,7 @@ impl Gathered {
                 agent_rank,
                 start_rank,
                 duration_rank,
+                &times.ended_at,
             ];
             writer.write(&values)?;
         }
@@ -247,8 +249,8 @@ fn fold(takes: &Takes) -> String {
     let simple_duration = match takes.duration.take {
         Take::Sum => "sum(duration_ms)",
         Take::Span => {
-            "round(extract(epoch from max(started_at + duration_ms * interval '1 ms') - min(started_at))
-                 * 1000)::bigint"
+            "round(extract(epoch from max(coalesce(started_at + duration_ms * interval '1 ms', ended_at))
+                 - min(started_at)) * 1000)::bigint"
         }
         _ => "max(duration_ms)",
     };
