@@ -2,6 +2,7 @@
 
 use crate::admin::error::Error;
 use crate::database::{Connector, DatabaseUrl};
+use crate::store::DatabaseErrorKind;
 use postgres::Client;
 
 /// Connects by `--database`, `DATABASE_URL`, or as psql does.
@@ -20,6 +21,13 @@ pub fn connect(database: Option<&str>) -> Result<Client, Error> {
     })?;
     let connector = Connector::for_operator(&url).map_err(|error| Error::new(error, ""))?;
     connector.client().map_err(|error| {
-        Error::new(error.message, format!("{}; this connected by {from}", error.hint.replace("DATABASE_URL", from)))
+        // The hints of the worker name the variable that it connects by.
+        let hint = match error.kind {
+            _ if from == "DATABASE_URL" => error.hint,
+            DatabaseErrorKind::Unavailable => "check host and port, and that PostgreSQL is running there",
+            DatabaseErrorKind::Refused => "check the user, the password and the name of the database",
+            _ => error.hint,
+        };
+        Error::new(format!("{} (connected by {from})", error.message), hint)
     })
 }
