@@ -230,7 +230,7 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
         [(&0_i32, Type::INT4), (&today, Type::DATE), (&today, Type::DATE), one, two, three];
     if let Err(error) = client.query_typed(ADOPTED_ORGANIZATION_DAYS, &parameters) {
         return Ok(Verdict::fail(
-            format!("all answers are 503: {}", describe(&error)),
+            format!("an adopted table no longer fits its mapping, and all answers are 503: {}", describe(&error)),
             "callstats adopt status names the mapping; correct it with callstats adopt on",
         ));
     }
@@ -244,7 +244,9 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
                 (select min(summed_from) || ' to ' || max(summed_until - 1) from callstats.source),
                 (max(extract(epoch from now() - compared_since)) / 3600)::bigint,
                 (select array_agg(line) from callstats.source s,
-                        jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'advice', '[]')) line)
+                        jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'advice', '[]')) line),
+                (select string_agg(s.name || ': ' || line, '; ' order by s.name) from callstats.source s,
+                        jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'warnings', '[]')) line)
          from callstats.source",
         &[],
     )?;
@@ -255,7 +257,8 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let summed = summed
         .map(|days| format!("; {days} from daily sums, the oldest of them compared {unchecked_hours} hours ago"))
         .unwrap_or_default();
-    // The column is new: an older adopt.sql has none.
+    let warnings: Option<String> = row.try_get(6)?;
+    // These columns are new: an older adopt.sql has none.
     let advice: Vec<String> = row.try_get::<_, Option<Vec<String>>>(5)?.unwrap_or_default();
     let reads_all = advice.iter().any(|advice| advice.ends_with(READS_DAYS));
     Ok(if unchecked_hours > 72 {
@@ -267,6 +270,11 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
         Verdict::fail(
             format!("new names of {names} were last looked for {age} s ago, so their calls are missing{left_out}"),
             "systemctl enable --now callstats-sync.timer, or run callstats adopt sync each minute",
+        )
+    } else if let Some(warnings) = warnings {
+        Verdict::warn(
+            format!("{warnings}{left_out}"),
+            "callstats adopt off NAME, a filter for each mapping, or a policy that lets callstats_worker read all rows",
         )
     } else if reads_all {
         Verdict::warn(format!("a day of {names} reads all rows of a table{left_out}"), advice.join("; or "))
