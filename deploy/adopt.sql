@@ -61,9 +61,14 @@ begin
     if not exists (select from pg_attribute where attrelid = 'callstats.source'::regclass and attname = 'advice') then
         alter table callstats.source add column advice text[] not null default '{}';
     end if;
+    if not exists (select from pg_attribute where attrelid = 'callstats.source'::regclass and attname = 'types') then
+        alter table callstats.source add column types jsonb, add column warnings text[] not null default '{}';
+    end if;
 end
 $$;
 comment on column callstats.source.advice is 'Statements that create better indexes, each with what it is good for';
+comment on column callstats.source.types is 'The types by which start and duration, and names if it matters, are read';
+comment on column callstats.source.warnings is 'What can make answers other than expected, for status and check';
 comment on column callstats.source.mapping is 'TOML: preset, file and options of `callstats adopt on`, merged';
 comment on column callstats.source.synced_at is 'When new names were last looked for';
 comment on column callstats.source.searched_at is 'When they were last looked for in all rows, old ones included';
@@ -86,9 +91,18 @@ create table if not exists callstats.source_day (
     calls bigint not null,
     duration_ms bigint not null
 );
-create unique index if not exists source_day_key on callstats.source_day
-    (organization_id, call_date, folder_id, agent_id, source_id) include (calls, duration_ms);
-create index if not exists source_day_by_source on callstats.source_day (source_id, call_date);
+-- CREATE INDEX would keep writers of sums waiting for `callstats adopt sync`, also where the index exists.
+do $$
+begin
+    if to_regclass('callstats.source_day_key') is null then
+        create unique index source_day_key on callstats.source_day
+            (organization_id, call_date, folder_id, agent_id, source_id) include (calls, duration_ms);
+    end if;
+    if to_regclass('callstats.source_day_by_source') is null then
+        create index source_day_by_source on callstats.source_day (source_id, call_date);
+    end if;
+end
+$$;
 
 -- Sums go with their folder, and so with its organization, and with their mapping. Runs as the owner of the schema,
 -- because who may delete a folder need not have a privilege on sums.
@@ -135,6 +149,17 @@ begin
 end
 $$;
 
+-- The rows that the last look for changes has seen, by day in UTC and by the minute in which they were changed. Looks
+-- overlap, because a transaction of the site can commit late; a day is compared again only if these differ.
+create table if not exists callstats.source_change (
+    source_id int not null references callstats.source (id) on delete cascade,
+    call_date date not null,
+    changed_at timestamptz not null,
+    seen text not null,
+    primary key (source_id, call_date, changed_at)
+);
+comment on column callstats.source_change.seen is 'How many rows they are, and the sum of when each was changed';
+
 -- When each of those days was last compared with the rows of the table.
 create table if not exists callstats.source_checked (
     source_id int not null references callstats.source (id) on delete cascade,
@@ -142,7 +167,13 @@ create table if not exists callstats.source_checked (
     checked_at timestamptz not null,
     primary key (source_id, call_date)
 );
-create index if not exists source_checked_by_age on callstats.source_checked (source_id, checked_at, call_date);
+do $$
+begin
+    if to_regclass('callstats.source_checked_by_age') is null then
+        create index source_checked_by_age on callstats.source_checked (source_id, checked_at, call_date);
+    end if;
+end
+$$;
 
 -- The days of a zone as instants. A date can be interrupted (St. John's went from 00:01 back to 23:01 of the day
 -- before) and can be missing (Apia had no 30 December 2011: an empty range).
@@ -218,7 +249,8 @@ language sql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit 
     select zone, missing::date, gap.ends, gap.ends, true
     from (select call_date, ends, lead(call_date) over (order by call_date) as next from days) gap,
          generate_series(gap.call_date + 1, gap.next - 1, interval '1 day') missing
-    where gap.next > gap.call_date + 1;
+    where gap.next > gap.call_date + 1
+    on conflict (time_zone, call_date) do nothing; -- somebody else writes the same zone just now
 $$;
 
 -- The zones in use whose days are missing, or not those of this server any more.
@@ -237,6 +269,7 @@ begin
                  and ((d.starts at time zone o.time_zone)::date <> d.call_date
                       or ((d.starts - interval '1 microsecond') at time zone o.time_zone)::date = d.call_date
                       or ((d.ends - interval '1 microsecond') at time zone o.time_zone)::date <> d.call_date))
+        order by 1
     loop
         perform callstats.fill_zone_day(zone);
         filled := filled + 1;
@@ -248,11 +281,72 @@ begin
 end
 $$;
 
-revoke all on callstats.source, callstats.zone_day, callstats.source_day, callstats.source_checked from public;
+-- Forgets the sums of mappings that were summed while an organization had another zone: days end at other moments then,
+-- and their rows are read until `callstats adopt sync` has summed them again. First the mappings are locked, so that a
+-- command that writes sums just now is done.
+create or replace function callstats.forget_outdated_sums() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    outdated int[];
+begin
+    perform from callstats.source order by id for update;
+    select array_agg(s.id) into outdated from callstats.source s
+    where s.summed_from is not null and exists (
+        select from callstats.organization o
+        where s.summed_zones ->> o.id::text is distinct from o.time_zone and s.summed_zones ? o.id::text);
+    if outdated is not null then
+        delete from callstats.source_day where source_id = any (outdated);
+        delete from callstats.source_checked where source_id = any (outdated);
+        update callstats.source set summed_from = null, summed_until = null, compared_since = null
+        where id = any (outdated);
+    end if;
+end
+$$;
+
+-- Answers follow the zone of an organization as soon as it is another one. Runs as the owner of the schema, because who
+-- may change an organization need not have a privilege on sums.
+create or replace function callstats.follow_time_zone() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_relid <> 'callstats.organization'::regclass or tg_when <> 'AFTER' or tg_op not in ('INSERT', 'UPDATE') then
+        raise exception 'callstats.follow_time_zone is for zones of callstats.organization, not for % % of %', tg_when,
+                tg_op, tg_relid::regclass
+            using errcode = 'insufficient_privilege', hint = format('Drop the trigger %I.', tg_name);
+    end if;
+    if exists (select from callstats.source) then
+        if tg_op = 'UPDATE' then
+            -- In the order of `callstats adopt sync`: its comments on zone_day lock that first, then the mappings.
+            lock table callstats.zone_day in share update exclusive mode;
+            perform callstats.forget_outdated_sums();
+        end if;
+        perform callstats.fill_zone_days(false);
+    end if;
+    return null;
+end
+$$;
+do $$
+begin
+    if not exists (select from pg_trigger where tgname = 'follow_time_zone'
+                   and tgrelid = 'callstats.organization'::regclass) then
+        perform callstats.retry_on_lock('lock table callstats.organization in share row exclusive mode');
+        create trigger follow_time_zone after insert or update of time_zone on callstats.organization
+            for each statement execute function callstats.follow_time_zone();
+    end if;
+end
+$$;
+
+-- For callstats.calls_between(): an error if the arguments are of two types. It never runs, because it is inlined.
+create or replace function callstats.has_type(value anyelement, expected anyelement) returns boolean
+language sql immutable parallel safe as $$ select true $$;
+
+revoke all on callstats.source, callstats.zone_day, callstats.source_day, callstats.source_checked,
+    callstats.source_change from public;
 revoke execute on function callstats.adopted_name(text), callstats.fill_zone_day(text),
-    callstats.fill_zone_days(boolean), callstats.delete_source_days() from public;
+    callstats.fill_zone_days(boolean), callstats.delete_source_days(), callstats.forget_outdated_sums(),
+    callstats.follow_time_zone(), callstats.has_type(anyelement, anyelement) from public;
 grant select on callstats.zone_day, callstats.source, callstats.source_day to callstats_worker;
-grant execute on function callstats.adopted_name(text) to callstats_worker;
+grant execute on function callstats.adopted_name(text),
+    callstats.has_type(anyelement, anyelement) to callstats_worker;
 do $$ begin perform callstats.give_to_owner(); end $$;
 
 commit;

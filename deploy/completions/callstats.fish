@@ -109,12 +109,12 @@ complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_se
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l organization -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l folder -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l agent -d 'expression' -r
-complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start -d 'expression: a timestamp, a date, a number since 1970, or text with start_pattern' -r
+complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start -d 'expression: a timestamp, a date, a number since 1970, or text with start_pattern or start_unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l duration -d 'expression: a number with unit, an interval, a time, or text with unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l filter -d 'condition of the rows that count' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l time-zone -d 'of starts without a zone, and of new organizations' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l span -d 'the longest time from the first to the last row of a call; default 4 hours' -r
-complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start-unit -d 's or ms, for numbers' -r
+complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start-unit -d 's or ms, for numbers and for text of them' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start-pattern -d 'of YYYY MM DD HH24 MI SS MS, for text' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l unit -d 'of the duration: s, ms, days, or hms for text' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l horizon -d 'days older than this are summed by sync, such as \'7 days\'; default: none are' -r
@@ -132,12 +132,12 @@ complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_se
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l organization -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l folder -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l agent -d 'expression' -r
-complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start -d 'expression: a timestamp, a date, a number since 1970, or text with start_pattern' -r
+complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start -d 'expression: a timestamp, a date, a number since 1970, or text with start_pattern or start_unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l duration -d 'expression: a number with unit, an interval, a time, or text with unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l filter -d 'condition of the rows that count' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l time-zone -d 'of starts without a zone, and of new organizations' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l span -d 'the longest time from the first to the last row of a call; default 4 hours' -r
-complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start-unit -d 's or ms, for numbers' -r
+complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start-unit -d 's or ms, for numbers and for text of them' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start-pattern -d 'of YYYY MM DD HH24 MI SS MS, for text' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l unit -d 'of the duration: s, ms, days, or hms for text' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l horizon -d 'days older than this are summed by sync, such as \'7 days\'; default: none are' -r

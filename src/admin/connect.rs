@@ -2,17 +2,19 @@
 
 use crate::admin::error::Error;
 use crate::database::{Connector, DatabaseUrl};
-use crate::store::{DatabaseError, DatabaseErrorKind};
+use crate::store::DatabaseErrorKind;
 use postgres::Client;
 
 /// What psql's way to connect depends on.
 const PG_VARIABLES: &str = "the PG variables of the environment";
+const CONNECT_AS_OWNER: &str =
+    "connect as the owner of the schema: sudo -u postgres env PGDATABASE=calls callstats ...";
 
 /// Connects by `--database`, `DATABASE_URL`, or as psql does.
 pub fn connect(database: Option<&str>) -> Result<Client, Error> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (from, text) = match (database, variable("DATABASE_URL")) {
-        (Some(text), _) => ("--database", text.to_owned()),
+        (Some(text), _) => ("--database", conninfo(text)),
         (None, Some(text)) => ("DATABASE_URL", text),
         (None, None) => (PG_VARIABLES, String::new()),
     };
@@ -23,18 +25,23 @@ pub fn connect(database: Option<&str>) -> Result<Client, Error> {
     })?;
     let connector = Connector::for_operator(&url).map_err(|error| Error::new(error, ""))?;
     connector.client().map_err(|error| {
-        let hint = format!("{}; this connected by {from}", hint(&error, from));
-        Error::new(error.message, hint)
+        // The hints of the worker name the variable that it connects by.
+        let hint = match error.kind {
+            _ if from == "DATABASE_URL" => error.hint,
+            // Root, for one, is no role of PostgreSQL.
+            DatabaseErrorKind::Refused if from == PG_VARIABLES => CONNECT_AS_OWNER,
+            DatabaseErrorKind::Unavailable => "check host and port, and that PostgreSQL is running there",
+            DatabaseErrorKind::Refused => "check the user, the password and the name of the database",
+            _ => error.hint,
+        };
+        Error::new(format!("{} (connected by {from})", error.message), hint)
     })
 }
 
-fn hint(error: &DatabaseError, from: &str) -> String {
-    if from != PG_VARIABLES {
-        return error.hint.replace("DATABASE_URL", from);
+/// A connection string as it is; what is neither a URI nor key=value pairs is the name of a database, as with psql.
+fn conninfo(text: &str) -> String {
+    if text.is_empty() || text.contains('=') || text.contains("://") {
+        return text.to_owned();
     }
-    // Nothing says where to connect: root, for one, is no role of PostgreSQL.
-    if error.kind == DatabaseErrorKind::Refused {
-        return "connect as the owner of the schema: sudo -u postgres env PGDATABASE=calls callstats ...".to_owned();
-    }
-    error.hint.replace("DATABASE_URL is", &format!("{from} are")).replace("DATABASE_URL", from)
+    format!("dbname='{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
 }

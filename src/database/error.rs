@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use std::error::Error;
 use std::io;
 
+const NO_LONGER_FITS: &str = "an adopted table no longer fits its mapping";
+const SEE_ADOPT_STATUS: &str = "run `callstats adopt status`";
 const SEE_SERVER_LOG: &str = "look for the cause in the PostgreSQL log";
 
 /// An error with its causes. Of the server's own errors, message and code without the detail, which may quote a value
@@ -53,6 +55,17 @@ pub fn classify(error: &postgres::Error) -> DatabaseError {
     DatabaseError::new(kind, format!("{message}: {text}"), hint)
 }
 
+/// Classifies an error of the statement over adopted tables. Our part of it was checked when it was generated, so what
+/// does not exist, may not be read or cannot be converted is the site's.
+pub fn classify_adopted(error: &postgres::Error) -> DatabaseError {
+    match error.code().map(|code| &code.code()[..2]) {
+        Some("22" | "3F" | "42") => {
+            DatabaseError::new(NotReady, format!("{NO_LONGER_FITS}: {}", describe(error)), SEE_ADOPT_STATUS)
+        }
+        _ => classify(error),
+    }
+}
+
 /// Kind, message and hint of a SQLSTATE (PostgreSQL's manual, appendix A).
 fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
     let is_setup = [
@@ -89,7 +102,7 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
     }
     match &code.code()[..2] {
         // Syntax error or access rule violation: the text of our statements is fixed, so an adopted table has changed.
-        "42" => (NotReady, "an adopted table no longer fits its mapping", "run `callstats adopt status`"),
+        "42" => (NotReady, NO_LONGER_FITS, SEE_ADOPT_STATUS),
         // Connection exception, operator intervention (shutdown, start).
         "08" | "57" => (ConnectionLost, "lost the database connection", SEE_SERVER_LOG),
         // Recovery conflict, and others that another try may do away with.

@@ -16,7 +16,7 @@ OF_THE_WORKER = {"month_partitions", "partition_bounds", "time_zone_problem"}
 # May be executed by the worker for its answers from adopted tables. Without a search path of their own: a function with
 # one is not inlined, so no index of an adopted table would serve. The sessions of the worker and of `callstats adopt`
 # have the search path that the others set.
-INLINED = {"calls_between", "adopted_name"}
+INLINED = {"calls_between", "adopted_name", "has_type"}
 
 # Operators, functions and tables that win over those of pg_catalog and callstats if they are looked up by name. Each
 # notes who called it.
@@ -93,7 +93,7 @@ def prepare(database, user):
 
 
 DEFINERS = {"roll_up", "company_token_from_column", "company_token_to_column", "company_token_is_new", "keep_call_key",
-            "delete_source_days"}
+            "delete_source_days", "follow_time_zone"}
 
 
 def test_functions_have_a_fixed_search_path_and_no_other_owner(database):
@@ -191,10 +191,11 @@ def test_trigger_functions_with_privileges_look_which_table_they_are_called_for(
                         with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"callstats.{name} is for"):
                             cursor.execute(statement)
     # Nor on the tables themselves, for another event than its own.
-    roles.query("grant trigger, select, update on callstats.company, callstats.company_token, callstats.folder "
-                f"to {attacker}")
+    roles.query("grant trigger, select, update on callstats.company, callstats.company_token, callstats.folder, "
+                f"callstats.organization to {attacker}")
     for name in sorted(DEFINERS - {"roll_up"}):
-        table = {"company_token_from_column": "company", "delete_source_days": "folder"}.get(name, "company_token")
+        table = {"company_token_from_column": "company", "delete_source_days": "folder",
+                 "follow_time_zone": "organization"}.get(name, "company_token")
         with logged_in(roles, attacker) as cursor:
             cursor.execute(f"create trigger f before update on callstats.{table} for each statement "
                            f"execute function callstats.{name}()")

@@ -256,11 +256,14 @@ def test_a_deletion_that_is_interrupted_has_changed_nothing_and_says_so(moment, 
         (1, 1)]
 
 
-@pytest.mark.parametrize("how", ["--database", "DATABASE_URL", "PG"])
+@pytest.mark.parametrize("how", ["--database", "--database NAME", "DATABASE_URL", "PG"])
 def test_each_way_to_connect_works(how, operator, database):
     url = f"host={database.cluster.folder.path} port={database.cluster.port} dbname={database.name} user=owner"
     words = []
-    if how != "PG":
+    if how == "--database NAME":
+        operator.environment["PGDATABASE"] = "of another name"
+        words = ["--database", database.name]
+    elif how != "PG":
         operator.environment = {"PGHOST": "/nowhere"}
     if how == "DATABASE_URL":
         operator.environment["DATABASE_URL"] = url
@@ -287,10 +290,10 @@ def test_unknown_role_or_database_has_a_hint_that_connects(variable, operator):
     del operator.environment[variable]
     stderr = operator.refused("tenant", "list")
     assert "does not exist" in stderr and "Hint: connect as the owner of the schema: sudo -u postgres env " in stderr
-    assert "; this connected by the PG variables of the environment\n" in stderr
+    assert "(connected by the PG variables of the environment). Hint: " in stderr
     operator.environment = {"PGHOST": "/nowhere"}
     stderr = operator.refused("tenant", "list")
-    assert "is running and that the PG variables of the environment are correct" in stderr
+    assert "(connected by the PG variables of the environment). Hint: check host and port" in stderr
 
 
 def test_workers_role_is_refused_with_a_hint(acme, database):

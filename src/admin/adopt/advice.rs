@@ -1,9 +1,9 @@
 //! Which index a mapping has, and which it should have. An index is named only if the planner used it on a temporary
 //! copy of a sample. Touches the database; nothing of it remains.
 
+use crate::admin::adopt::calls_between;
 use crate::admin::adopt::catalogue::{Found, failed};
 use crate::admin::adopt::reader::{CAN_BE_WORKER, Reader};
-use crate::admin::adopt::sql;
 use crate::admin::adopt::types::Resolved;
 use crate::admin::error::Error;
 use postgres::Transaction;
@@ -32,7 +32,7 @@ const SAMPLE: u32 = 100_000;
 /// boundaries.
 pub fn index(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Index, Error> {
     let mut reader = Reader::new(transaction, &source.mapping)?;
-    let trial = sql::trial(source, source.mapping.expression("relation"));
+    let trial = calls_between::trial(source, source.mapping.expression("relation"));
     reader.prepare(&format!("set local enable_seqscan = off; {trial}"))?;
     let plan = reader.plan(EXPLAIN)?;
     reader.finish()?;
@@ -191,7 +191,7 @@ fn try_index(transaction: &mut Transaction<'_>, found: &Found, columns: &str) ->
              end if;
          end $$;
          set local enable_seqscan = off; {}",
-        sql::trial(source, "pg_temp.callstats_sample")
+        calls_between::trial(source, "pg_temp.callstats_sample")
     ));
     if prepared.is_err() {
         reader.finish()?;

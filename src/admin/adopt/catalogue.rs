@@ -57,14 +57,17 @@ const PRIVILEGES: &str = "
            array_remove(array_agg(distinct quote_ident(a.attname)), null),
            has_schema_privilege('callstats_worker', n.oid, 'usage'),
            has_table_privilege('callstats_worker', c.oid, 'select')
-               or coalesce(bool_and(has_column_privilege('callstats_worker', c.oid, a.attnum, 'select')), false)
+               or coalesce(bool_and(has_column_privilege('callstats_worker', c.oid, a.attnum, 'select')), false),
+           c.relrowsecurity and (c.relforcerowsecurity or not pg_has_role('callstats_worker', c.relowner, 'usage'))
+               and not exists (select from pg_catalog.pg_roles w
+                               where w.rolname = 'callstats_worker' and (w.rolbypassrls or w.rolsuper))
     from pg_catalog.pg_depend d
     join pg_catalog.pg_rewrite r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
     join pg_catalog.pg_class c on d.refclassid = 'pg_catalog.pg_class'::regclass and c.oid = d.refobjid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0
     where r.ev_class = 'pg_temp.callstats_probe'::regclass and c.oid <> r.ev_class
-    group by n.oid, n.nspname, c.oid, c.relname";
+    group by n.oid, n.nspname, c.oid, c.relname, c.relowner, c.relrowsecurity, c.relforcerowsecurity";
 
 /// A relation that the mapping reads.
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ pub struct Used {
     pub columns: Vec<String>,
     pub schema_is_granted: bool,
     pub is_granted: bool,
+    /// The worker reads the rows that policies let it read.
+    pub has_policies: bool,
 }
 
 impl Used {
@@ -133,11 +138,24 @@ pub fn look_up(transaction: &mut Transaction<'_>, mut mapping: Mapping) -> Resul
             columns: row.try_get(2).map_err(failed)?,
             schema_is_granted: row.try_get(3).map_err(failed)?,
             is_granted: row.try_get(4).map_err(failed)?,
+            has_policies: row.try_get(5).map_err(failed)?,
         });
     }
     let strangers = strangers(&mut savepoint)?;
+    check_span(&mut savepoint, &mapping)?;
     savepoint.rollback().map_err(failed)?;
     Ok(Found { source: resolve(mapping, &columns)?, used, strangers })
+}
+
+fn check_span(transaction: &mut Transaction<'_>, mapping: &Mapping) -> Result<(), Error> {
+    let Some(span) = mapping.get("span") else { return Ok(()) };
+    let is_positive = transaction
+        .query_typed_one("select $1::text::interval > interval '0'", &[(&span, Type::TEXT)])
+        .and_then(|row| row.try_get(0));
+    if is_positive.unwrap_or(false) {
+        return Ok(());
+    }
+    Err(Error::new(format!("span cannot be {span:?}"), "give an interval above 0, such as '4 hours'"))
 }
 
 /// The qualified name, if the text is the name of a relation that exists.

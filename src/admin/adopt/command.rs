@@ -1,13 +1,16 @@
-//! The flow of `callstats adopt`. Touches the database and standard output. Each action is one transaction: all of it
-//! happens, or nothing; `try` rolls everything back.
+//! The flow of `callstats adopt`. Touches the database and standard output. Each action but `sync` is one transaction:
+//! all of it happens, or nothing; `try` rolls everything back. `sync` creates names in one, and each step of the daily
+//! sums is another.
 
-use crate::admin::adopt::catalogue::{Found, Used, failed, look_up};
+use crate::admin::adopt::catalogue::{Found, failed, look_up};
 use crate::admin::adopt::mapping::Mapping;
 use crate::admin::adopt::names::create_names;
+use crate::admin::adopt::privileges::{grant, revoke};
 use crate::admin::adopt::report::shown;
 use crate::admin::adopt::session::{begin, is_installed, lock};
 use crate::admin::adopt::types::Resolved;
-use crate::admin::adopt::{advice, report, sql, sums};
+use crate::admin::adopt::warnings::warnings;
+use crate::admin::adopt::{advice, calls_between, notes, report, sums};
 use crate::admin::connect::connect;
 use crate::admin::error::Error;
 use crate::cli::{AdoptCommand, MappingArguments};
@@ -40,8 +43,10 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
     match (action, mapping) {
         (AdoptCommand::Try { .. }, Some(mapping)) => {
             install(&mut transaction)?;
+            check_time_zone(&mut transaction, &mapping)?;
             let found = look_up(&mut transaction, mapping)?;
             add(&mut transaction, &found)?;
+            report::warnings(&warnings(&found, &sources(&mut transaction)?), out);
             report::found(&mut transaction, &found, out)?;
             let created = switch_on(&mut transaction, &found.source)?;
             report::names(created, out);
@@ -54,16 +59,20 @@ fn act(action: &AdoptCommand, database: Option<&str>, out: &mut String) -> Resul
         (AdoptCommand::On { .. }, Some(mapping)) => {
             install(&mut transaction)?;
             remove_old_scripts(&mut transaction, out)?;
+            check_time_zone(&mut transaction, &mapping)?;
             let found = look_up(&mut transaction, mapping)?;
             refuse_twice(&mut transaction, &found)?;
             add(&mut transaction, &found)?;
             let created = switch_on(&mut transaction, &found.source)?;
-            let advice = note_advice(&mut transaction, &found)?;
+            let advice = notes::advice(&mut transaction, &found)?;
+            let all = sources(&mut transaction)?;
+            let warnings = notes::warnings(&mut transaction, &found, &all)?;
             transaction.commit().map_err(failed)?;
             let mapping = &found.source.mapping;
             let _ =
                 writeln!(out, "{} is on: {} is read in place.", mapping.name(), shown(mapping.expression("relation")));
             report::names(created, out);
+            report::warnings(&warnings, out);
             report::advice(&advice, out);
             let _ = writeln!(
                 out,
@@ -92,6 +101,20 @@ fn read(MappingArguments { file, options }: &MappingArguments) -> Result<Mapping
         )
     })?;
     Mapping::read(text.as_deref(), options)
+}
+
+/// What `tenant add` refuses, too: otherwise it would be the zone of no organization, and have other days.
+fn check_time_zone(transaction: &mut Transaction<'_>, mapping: &Mapping) -> Result<(), Error> {
+    let Some(zone) = mapping.get("time_zone") else { return Ok(()) };
+    let row = transaction
+        .query_typed_one("select callstats.time_zone_problem($1)", &[(&zone, Type::TEXT)])
+        .map_err(failed)?;
+    row.try_get::<_, Option<String>>(0).map_err(failed)?.map_or(Ok(()), |problem| {
+        Err(Error::new(
+            format!("time zone \"{zone}\" {problem}"),
+            "use the IANA name of a city, such as Europe/Berlin; \"select name from pg_timezone_names\" lists them",
+        ))
+    })
 }
 
 fn require_schema(transaction: &mut Transaction<'_>) -> Result<(), Error> {
@@ -182,6 +205,7 @@ fn add(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
             &[(&mapping.name(), Type::TEXT), (&mapping.to_toml(), Type::TEXT)],
         )
         .map_err(failed)?;
+    notes::types(transaction, &found.source)?;
     grant(transaction, mapping.name(), &found.used)
 }
 
@@ -189,7 +213,7 @@ fn add(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Error> {
 fn switch_on(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<[u64; 3], Error> {
     let created = create_names(transaction, source, "true")?;
     transaction.execute_typed("select callstats.fill_zone_days(false)", &[]).map_err(failed)?;
-    note(transaction, source, true)?;
+    notes::counts(transaction, source, true)?;
     generate(transaction)?;
     Ok(created)
 }
@@ -216,66 +240,15 @@ fn generate(transaction: &mut Transaction<'_>) -> Result<(), Error> {
     let text = if sources.is_empty() {
         "drop function if exists callstats.calls_between(int, date, date)".to_owned()
     } else {
-        let has_odd_names =
-            transaction.query_typed_one(sql::HAS_ODD_NAMES, &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
-        sql::calls_between(&sources, has_odd_names)
+        let has_odd_names = transaction
+            .query_typed_one(calls_between::HAS_ODD_NAMES, &[])
+            .and_then(|row| row.try_get(0))
+            .map_err(failed)?;
+        calls_between::calls_between(&sources, has_odd_names)
     };
     transaction.batch_execute(&text).map_err(failed)?;
     transaction.execute_typed("select callstats.give_to_owner()", &[]).map_err(failed)?;
     Ok(())
-}
-
-/// Gives the worker what the mapping reads, and notes what it did not have before.
-fn grant(transaction: &mut Transaction<'_>, name: &str, used: &[Used]) -> Result<(), Error> {
-    let missing: Vec<String> = used.iter().flat_map(Used::missing).collect();
-    for privilege in &missing {
-        transaction.batch_execute(&format!("grant {privilege} to callstats_worker")).map_err(|error| {
-            Error::new(
-                failed(error).message,
-                format!("let the owner run: grant {privilege} to callstats_worker; then run this again"),
-            )
-        })?;
-    }
-    let revocations: Vec<String> =
-        missing.iter().map(|privilege| format!("revoke {privilege} from callstats_worker")).collect();
-    transaction
-        .execute_typed(
-            "update callstats.source set granted = array(select distinct unnest(granted || $2::text[]))
-             where name = $1",
-            &[(&name, Type::TEXT), (&revocations, Type::TEXT_ARRAY)],
-        )
-        .map_err(failed)?;
-    Ok(())
-}
-
-fn note(transaction: &mut Transaction<'_>, source: &Resolved, full: bool) -> Result<(), Error> {
-    let counts = report::left_out(transaction, source, &source.start.is_recent("t.start"))?;
-    let pairs: serde_json::Map<String, serde_json::Value> =
-        sql::REASONS.iter().zip(counts).map(|(reason, count)| ((*reason).to_owned(), count.into())).collect();
-    transaction
-        .execute_typed(
-            "update callstats.source set synced_at = now(), left_out = $2::text::jsonb,
-                    searched_at = case when $3 then now() else searched_at end where name = $1",
-            &[
-                (&source.mapping.name(), Type::TEXT),
-                (&serde_json::Value::Object(pairs).to_string(), Type::TEXT),
-                (&full, Type::BOOL),
-            ],
-        )
-        .map_err(failed)?;
-    Ok(())
-}
-
-/// Keeps the advice about indexes for `callstats check`, which may create no temporary table.
-fn note_advice(transaction: &mut Transaction<'_>, found: &Found) -> Result<Vec<String>, Error> {
-    let advice = advice::advice(transaction, found)?;
-    transaction
-        .execute_typed(
-            "update callstats.source set advice = $2 where name = $1",
-            &[(&found.source.mapping.name(), Type::TEXT), (&advice, Type::TEXT_ARRAY)],
-        )
-        .map_err(failed)?;
-    Ok(advice)
 }
 
 fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -> Result<(), Error> {
@@ -295,15 +268,12 @@ fn off(mut transaction: Transaction<'_>, name: Option<&str>, out: &mut String) -
         revocations.extend(row.try_get::<_, Vec<String>>(1).map_err(failed)?);
     }
     if rows.is_empty() {
-        let _ = writeln!(out, "{} is not on.", name.unwrap_or("No mapping"));
+        let _ = match name {
+            Some(name) => writeln!(out, "{name} is not on."),
+            None => writeln!(out, "No mapping is on."),
+        };
     }
-    for revocation in revocations {
-        // Of a table that was dropped there is nothing to revoke.
-        let mut savepoint = transaction.savepoint("revoke").map_err(failed)?;
-        if savepoint.batch_execute(&revocation).is_ok() {
-            savepoint.commit().map_err(failed)?;
-        }
-    }
+    revoke(&mut transaction, revocations)?;
     for found in &sources(&mut transaction)? {
         grant(&mut transaction, found.source.mapping.name(), &found.used)?;
     }
@@ -333,10 +303,12 @@ fn sync(mut transaction: Transaction<'_>, full: bool, out: &mut String) -> Resul
         let is_full = due.iter().any(|name| name == source.mapping.name());
         let condition = if is_full { "true".to_owned() } else { source.start.is_recent("t.start") };
         grant(&mut transaction, source.mapping.name(), &found.used)?;
+        notes::types(&mut transaction, source)?;
+        notes::warnings(&mut transaction, found, &all)?;
         let created = create_names(&mut transaction, source, &condition)?;
-        note(&mut transaction, source, is_full)?;
+        notes::counts(&mut transaction, source, is_full)?;
         if is_full {
-            note_advice(&mut transaction, found)?;
+            notes::advice(&mut transaction, found)?;
         }
         if created.iter().sum::<u64>() > 0 || full {
             let _ = write!(out, "{}: ", source.mapping.name());

@@ -144,7 +144,7 @@ fn known(key: &str) -> Result<(), Error> {
         return Ok(());
     }
     let nearest = nearest(key, KEYS.iter().map(|(name, _)| *name));
-    Err(Error::new(format!("{key:?} is not a key of a mapping"), format!("{nearest}?")))
+    Err(Error::new(format!("{key:?} is not a key of a mapping"), format!("did you mean {nearest}?")))
 }
 
 /// In the presets of Asterisk, DIALLER and ANSWERER are the peers of the two channels: the part between the
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let error = Mapping::read(Some("organisation = \"x\""), &[]).unwrap_err();
-        assert_eq!(error.hint, "organization?");
+        assert_eq!(error.hint, "did you mean organization?");
         let error = Mapping::read(None, &options(&[("relation", "a"), ("company", "'x'")])).unwrap_err();
         assert!(error.message.contains("no organization, no folder, no start, no duration"), "{error:?}");
         for wrong in [[("preset", "flat"), ("unit", "h")], [("preset", "flat"), ("name", "A b")]] {

@@ -41,7 +41,7 @@ fn create_noted_names(transaction: &mut Transaction<'_>, mapping: &Mapping) -> R
     if is_new && zone.is_none() {
         return Err(Error::new(
             format!("the mapping {} has organizations that do not exist yet, and no time_zone", mapping.name()),
-            "give the zone of new organizations, such as --time_zone Europe/Berlin",
+            "give the zone of new organizations, such as --time-zone Europe/Berlin",
         ));
     }
     transaction.batch_execute(sql::SKIP_TAKEN_IDS).map_err(failed)?;

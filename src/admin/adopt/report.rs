@@ -1,7 +1,7 @@
 //! What `adopt try` and `adopt status` print. Touches the database, reading.
 
 use crate::admin::adopt::advice;
-use crate::admin::adopt::catalogue::{Found, failed};
+use crate::admin::adopt::catalogue::{Found, failed, look_up};
 use crate::admin::adopt::reader::{Reader, number, text};
 use crate::admin::adopt::session::is_installed;
 use crate::admin::adopt::sql::{self, REASONS};
@@ -11,6 +11,7 @@ use crate::admin::output::escape;
 use crate::database::ADOPTED_ORGANIZATION_DAYS;
 use postgres::Transaction;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Rows that do not count, in the order of [`REASONS`], of those that a condition on `t.start` selects.
@@ -41,7 +42,7 @@ pub fn found(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
             about.trim().split('\n').map(shown).collect::<Vec<_>>().join("\n")
         );
     }
-    line(out, "start", &format!("read as {:?}", source.start));
+    line(out, "start", &format!("read as {}", source.start));
     for stranger in &found.strangers {
         line(out, "trusted with code", &format!("{stranger}; its owner can have anything run as callstats_worker"));
     }
@@ -153,6 +154,13 @@ pub fn plans(transaction: &mut Transaction<'_>, found: &Found, out: &mut String)
     Ok(())
 }
 
+/// What can make answers other than expected.
+pub fn warnings(warnings: &[String], out: &mut String) {
+    for warning in warnings {
+        line(out, "WARNING", warning);
+    }
+}
+
 /// Indexes that would be better than those that are there.
 pub fn advice(statements: &[String], out: &mut String) {
     for statement in statements {
@@ -236,8 +244,9 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
             "select name, to_char(added_at, 'YYYY-MM-DD HH24:MI:SS'),
                     extract(epoch from now() - synced_at)::bigint, left_out::text, mapping,
                     to_char(summed_from, 'YYYY-MM-DD') || ' to ' || to_char(summed_until - 1, 'YYYY-MM-DD'),
-                    to_char(compared_since, 'YYYY-MM-DD HH24:MI:SS')
-             from callstats.source order by name",
+                    to_char(compared_since, 'YYYY-MM-DD HH24:MI:SS'), to_jsonb(s) ->> 'types',
+                    coalesce(array(select jsonb_array_elements_text(to_jsonb(s) -> 'warnings')), '{}')
+             from callstats.source s order by name",
             &[],
         )
         .map_err(failed)?;
@@ -258,7 +267,7 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
         let summed: Option<String> = row.try_get(5).map_err(failed)?;
         let compared: Option<String> = row.try_get(6).map_err(failed)?;
         if let Some((summed, compared)) = summed.zip(compared) {
-            line(out, "  summed", &format!("{summed}; each day was compared with its rows since {compared}"));
+            line(out, "  summed", &format!("{summed}; the day compared longest ago: {compared}"));
         }
         let counts: Value = counts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         for (reason, count) in counts.as_object().into_iter().flatten() {
@@ -266,17 +275,48 @@ pub fn status(transaction: &mut Transaction<'_>, out: &mut String) -> Result<(),
                 line(out, "  left out", &format!("{count} rows of the last days: {reason}"));
             }
         }
-        if let Err(error) =
-            crate::admin::adopt::catalogue::look_up(&mut transaction.savepoint("fit").map_err(failed)?, mapping)
-        {
-            line(out, "  WRONG", &error.message);
-            failure = Some(Error::new(
-                "a mapping does not fit its table, and all answers are 503",
-                "correct it with `callstats adopt on`, or switch it off with `callstats adopt off`",
-            ));
+        let warnings: Vec<String> = row.try_get(8).map_err(failed)?;
+        for warning in &warnings {
+            line(out, "  WARNING", warning);
+        }
+        let types: Option<String> = row.try_get(7).map_err(failed)?;
+        let types: Option<Value> = types.and_then(|text| serde_json::from_str(&text).ok());
+        match look_up(&mut transaction.savepoint("fit").map_err(failed)?, mapping) {
+            Err(error) => {
+                line(out, "  FAIL", &error.message);
+                failure = Some(Error::new(
+                    "a mapping does not fit its table, and all answers are 503",
+                    "correct it with `callstats adopt on`, or switch it off with `callstats adopt off`",
+                ));
+            }
+            Ok(found) => {
+                for change in types.iter().flat_map(|types| changes(types, &found.source.types())) {
+                    line(out, "  FAIL", &change);
+                    failure.get_or_insert_with(|| {
+                        Error::new(
+                            "a table changed its types, and all answers are 503",
+                            "callstats adopt sync reads it by its new types; callstats-sync.timer runs it each minute",
+                        )
+                    });
+                }
+            }
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// The types that are others than before.
+fn changes(before: &Value, now: &Value) -> Vec<String> {
+    let types = |of: &Value| of.as_object().cloned().unwrap_or_default();
+    let (before, now) = (types(before), types(now));
+    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let name = |types: &serde_json::Map<String, Value>, key: &str| {
+        types.get(key).and_then(Value::as_str).unwrap_or("a number").to_owned()
+    };
+    keys.into_iter()
+        .filter(|key| before.get(*key) != now.get(*key))
+        .map(|key| format!("{key} was read as {}, and is {} now", name(&before, key), name(&now, key)))
+        .collect()
 }
 
 fn line(out: &mut String, name: &str, text: &str) {

@@ -1,6 +1,8 @@
 //! Daily sums of adopted tables: the days behind a mapping's horizon are answered from callstats.source_day, all others
-//! row by row. Touches the database. Each step is a transaction of its own that leaves the answers right, so that an
+//! row by row. `changes` finds the days whose rows changed. Touches the database. Each step is a transaction of its own that leaves the answers right, so that an
 //! interrupted command continues at the next one.
+
+mod changes;
 
 use crate::admin::adopt::catalogue::{failed, look_up};
 use crate::admin::adopt::groups::Groups;
@@ -18,38 +20,23 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 
 /// Days that are summed in one transaction: few enough to be short, enough that the days around them do not count.
-const CHUNK: u64 = 30;
+pub const CHUNK: u64 = 30;
 /// `sync` runs each minute, so that each day is compared about once a day.
 const RUNS_A_DAY: u64 = 1440;
-/// Transactions of the site that were running at the last look commit within this time, or are found in turns.
-const SLACK: &str = "10 minutes";
-
 const DAY_COLUMNS: &str = "organization_id, call_date, folder_id, agent_id, source_id, calls, duration_ms";
 
 /// What one run did to the sums of a mapping.
 #[derive(Default)]
-struct Done {
+pub struct Done {
     summed: u64,
-    compared: u64,
-    corrected: u64,
+    pub compared: u64,
+    pub corrected: u64,
 }
 
-/// Forgets sums that the mapping, or the zone of an organization, does not have any more.
+/// Forgets sums of days in a zone that their organization does not have any more.
 pub fn forget_outdated(transaction: &mut Transaction<'_>) -> Result<(), Error> {
-    transaction
-        .batch_execute(
-            "create temporary table callstats_outdated on commit drop as
-                 select s.id from callstats.source s
-                 where s.summed_from is not null and exists (
-                     select from callstats.organization o
-                     where s.summed_zones ->> o.id::text is distinct from o.time_zone
-                       and s.summed_zones ? o.id::text);
-             delete from callstats.source_day where source_id in (select id from callstats_outdated);
-             delete from callstats.source_checked where source_id in (select id from callstats_outdated);
-             update callstats.source set summed_from = null, summed_until = null, compared_since = null
-             where id in (select id from callstats_outdated)",
-        )
-        .map_err(failed)
+    transaction.execute_typed("select callstats.forget_outdated_sums()", &[]).map_err(failed)?;
+    Ok(())
 }
 
 /// Forgets the sums of one mapping, because it is replaced.
@@ -80,7 +67,7 @@ pub fn advance(client: &mut Client, compares_all: bool, out: &mut String) -> Res
     for name in names {
         let mut done = Done::default();
         while sum_next(client, &name, &mut done)? {}
-        compare_changed(client, &name, &mut done)?;
+        changes::compare(client, &name, &mut done)?;
         compare_in_turns(client, &name, compares_all, &mut done)?;
         if done.summed > 0 || done.corrected > 0 || compares_all && done.compared > 0 {
             let Done { summed, compared, corrected } = done;
@@ -91,19 +78,19 @@ pub fn advance(client: &mut Client, compares_all: bool, out: &mut String) -> Res
 }
 
 /// A mapping that has a horizon, locked against other commands, and the days that are summed.
-struct Summed {
-    source: Resolved,
-    days: Option<(NaiveDate, NaiveDate)>,
+pub struct Summed {
+    pub source: Resolved,
+    pub days: Option<(NaiveDate, NaiveDate)>,
     /// The first day that stays in front of the horizon.
     target: NaiveDate,
 }
 
-fn read(transaction: &mut Transaction<'_>, name: &str) -> Result<Option<Summed>, Error> {
+pub fn read(transaction: &mut Transaction<'_>, name: &str) -> Result<Option<Summed>, Error> {
     lock(transaction)?;
     let row = transaction
         .query_typed_opt(
             "select mapping, summed_from, summed_until, (now() at time zone 'UTC')::date - 1
-             from callstats.source where name = $1",
+             from callstats.source where name = $1 for update",
             &[(&name, Type::TEXT)],
         )
         .map_err(failed)?;
@@ -159,7 +146,7 @@ fn first_day(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Opt
 }
 
 /// Makes callstats.source_day what the rows are, from a day until another. Returns the number of days.
-fn write(
+pub fn write(
     transaction: &mut Transaction<'_>,
     source: &Resolved,
     from: NaiveDate,
@@ -169,7 +156,7 @@ fn write(
     let Some(last) = until.pred_opt().filter(|last| *last >= from) else { return Ok(0) };
     let name = source.mapping.name().to_owned();
     let (first_sql, last_sql) = (format!("date '{from}'"), format!("date '{last}'"));
-    let zones = zones(transaction, source)?;
+    let zones = zones(transaction, source, &sql::near(source, &first_sql, &last_sql))?;
     let mut reader = Reader::new(transaction, &source.mapping)?;
     // The planner expects few rows of a range of local dates, and would sort all of them.
     reader.prepare("set local enable_sort = off")?;
@@ -258,59 +245,35 @@ fn replace_sums(
     Ok(deleted + inserted)
 }
 
-/// The zones in which the days of calls can be asked for, those of organizations that do not exist yet included.
-fn zones(transaction: &mut Transaction<'_>, source: &Resolved) -> Result<Vec<String>, Error> {
+/// The zones of the organizations of rows that a condition on `t.start` selects, those of organizations that do not
+/// exist yet included.
+fn zones(transaction: &mut Transaction<'_>, source: &Resolved, condition: &str) -> Result<Vec<String>, Error> {
     if !source.start.depends_on_zone() {
         return Ok(vec!["UTC".into()]);
     }
-    transaction
+    let own = source.mapping.get("time_zone");
+    let zones: Vec<String> = transaction
         .query_typed(
             "select distinct time_zone from callstats.organization union select $1::text where $1::text is not null",
-            &[(&source.mapping.get("time_zone"), Type::TEXT)],
+            &[(&own, Type::TEXT)],
+        )
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(failed)?;
+    if zones.len() < 2 {
+        return Ok(zones);
+    }
+    // Each zone is one pass over the rows, and so is this.
+    let mut reader = Reader::new(transaction, &source.mapping)?;
+    let rows = reader.rows(&sql::organizations(source, condition), 2)?;
+    reader.finish()?;
+    let column = |at: usize| rows.iter().map(|row| text(row, at)).collect::<Vec<&str>>();
+    transaction
+        .query_typed(
+            sql::ZONES_OF_ORGANIZATIONS,
+            &[(&column(0), Type::TEXT_ARRAY), (&column(1), Type::TEXT_ARRAY), (&own, Type::TEXT)],
         )
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(failed)
-}
-
-/// Compares the days of rows that changed since the last look, if the mapping names a column that says when.
-fn compare_changed(client: &mut Client, name: &str, done: &mut Done) -> Result<(), Error> {
-    let mut transaction = begin(client)?;
-    let Some(Summed { source, days: Some((from, until)), .. }) = read(&mut transaction, name)? else { return Ok(()) };
-    if source.mapping.get("changed").is_none() {
-        return Ok(());
-    }
-    let row = transaction
-        .query_typed_one(
-            &format!(
-                "select (changes_read_at - interval '{SLACK}')::text, now()::text from callstats.source where name = $1"
-            ),
-            &[(&name, Type::TEXT)],
-        )
-        .map_err(failed)?;
-    let (since, now): (Option<String>, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-    let Some(statement) = since.and_then(|since| sql::changed_days(&source, &since)) else { return Ok(()) };
-    let mut reader = Reader::new(&mut transaction, &source.mapping)?;
-    let rows = reader.rows(&statement, 1)?;
-    reader.finish()?;
-    let mut changed: Vec<NaiveDate> = rows.iter().filter_map(|row| text(row, 0).parse().ok()).collect();
-    changed.sort_unstable();
-    // The local date can be the day before or after, and a folded call can start on the day before.
-    let mut next = from;
-    for day in changed {
-        let first = (day - Days::new(2)).max(next);
-        let end = (day + Days::new(2)).min(until);
-        if first < end {
-            done.compared += write(&mut transaction, &source, first, end, &mut done.corrected)?;
-            next = end;
-        }
-    }
-    transaction
-        .execute_typed(
-            "update callstats.source set changes_read_at = $2::text::timestamptz where name = $1",
-            &[(&name, Type::TEXT), (&now, Type::TEXT)],
-        )
-        .map_err(failed)?;
-    transaction.commit().map_err(failed)
 }
 
 /// Compares the days that were not compared for longest; all of them on demand.

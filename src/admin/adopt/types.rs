@@ -1,8 +1,10 @@
 //! What the catalogue says about the types of a mapping's expressions decides how each is converted. Pure.
 
 mod conversions;
+mod expected;
 
 pub use conversions::{Duration, Name, Start, literal};
+pub use expected::Expected;
 
 use crate::admin::adopt::mapping::Mapping;
 use crate::admin::error::Error;
@@ -32,6 +34,15 @@ pub struct Resolved {
     pub duration: Duration,
     /// The duration's expression, of text a number.
     pub duration_sql: String,
+    /// The expressions that would be read wrongly if they had another type, and the types that they have.
+    pub expected: Vec<Expected>,
+}
+
+impl Resolved {
+    /// Those types by key.
+    pub fn types(&self) -> serde_json::Value {
+        self.expected.iter().map(|expected| (expected.key, expected.type_name)).collect()
+    }
 }
 
 /// Decides the conversions, or asks for what the types leave open.
@@ -46,7 +57,12 @@ pub fn resolve(mapping: Mapping, columns: &[Column]) -> Result<Resolved, Error> 
             "of a timestamp, give its zone, such as \"(updated at time zone 'UTC')\"",
         ));
     }
+    let padded = ["company", "organization", "folder", "agent"].into_iter().filter(|key| of(key) == "character");
+    let expected =
+        ["start", "duration"].into_iter().chain(padded).filter_map(|key| Expected::new(&mapping, key, of(key)));
+    let expected = expected.collect();
     Ok(Resolved {
+        expected,
         company: name("company"),
         organization: name("organization"),
         folder: name("folder"),
@@ -77,10 +93,15 @@ fn start(mapping: &Mapping, type_name: &str) -> Result<(Start, String), Error> {
         "timestamp without time zone" => return Ok((wall(), expression)),
         "date" => return Ok((Start::Date, expression)),
         "text" | "character varying" | "character" => {
-            let Some(pattern) = mapping.get("start_pattern") else {
+            let pattern = mapping.get("start_pattern");
+            if let (None, Some(_)) = (pattern, mapping.get("start_unit")) {
+                let start = Start::Epoch { per_second: per_second(mapping)?, number: "numeric" };
+                return Ok((start, number_of(&expression)));
+            }
+            let Some(pattern) = pattern else {
                 return Err(Error::new(
                     "start is text, and the mapping has no start_pattern",
-                    "give one, such as --start-pattern 'YYYY-MM-DD HH24:MI:SS'",
+                    "give one, such as --start-pattern 'YYYY-MM-DD HH24:MI:SS'; of numbers since 1970, --start-unit s",
                 ));
             };
             return Ok((wall(), text_start(&format!("(({expression})::text)"), pattern)?));
@@ -95,17 +116,24 @@ fn start(mapping: &Mapping, type_name: &str) -> Result<(Start, String), Error> {
             ));
         }
     };
-    let per_second = match mapping.get("start_unit") {
-        Some("s") => 1,
-        Some("ms") => 1000,
-        _ => {
-            return Err(Error::new(
-                "start is a number, and the mapping has no start_unit",
-                "give --start-unit s or --start-unit ms",
-            ));
-        }
-    };
-    Ok((Start::Epoch { per_second, number }, expression))
+    Ok((Start::Epoch { per_second: per_second(mapping)?, number }, expression))
+}
+
+fn per_second(mapping: &Mapping) -> Result<u32, Error> {
+    match mapping.get("start_unit") {
+        Some("s") => Ok(1),
+        Some("ms") => Ok(1000),
+        _ => Err(Error::new(
+            "start is a number, and the mapping has no start_unit",
+            "give --start-unit s or --start-unit ms",
+        )),
+    }
+}
+
+/// The number that a text is; null for text that is none.
+fn number_of(expression: &str) -> String {
+    let text = format!("btrim(({expression})::text)");
+    format!("case when {text} ~ '^-?[0-9]{{1,15}}([.][0-9]{{1,12}})?$' then {text}::numeric end")
 }
 
 /// The expression of a timestamp out of text of a fixed pattern; null for text that is not a moment.
@@ -183,8 +211,7 @@ fn duration(mapping: &Mapping, type_name: &str) -> Result<(Duration, String), Er
                     ),
                 ));
             }
-            let number = format!("case when {text} ~ '^-?[0-9]{{1,12}}([.][0-9]{{1,12}})?$' then {text}::numeric end");
-            scaled(number, unit, false)
+            scaled(number_of(expression), unit, false)
         }
         other => Err(Error::new(
             format!("duration is of type {other:?}, which is no duration"),

@@ -231,7 +231,7 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
         [(&0_i32, Type::INT4), (&today, Type::DATE), (&today, Type::DATE), one, two, three];
     if let Err(error) = client.query_typed(ADOPTED_ORGANIZATION_DAYS, &parameters) {
         return Ok(Verdict::fail(
-            format!("all answers are 503: {}", describe(&error)),
+            format!("an adopted table no longer fits its mapping, and all answers are 503: {}", describe(&error)),
             "callstats adopt status names the mapping; correct it with callstats adopt on",
         ));
     }
@@ -243,6 +243,7 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
     let summed = summed
         .map(|days| format!("; {days} from daily sums, the oldest of them compared {unchecked_hours} hours ago"))
         .unwrap_or_default();
+    let warnings: Option<String> = row.try_get(6)?;
     let advice: Vec<String> = row.try_get::<_, Option<Vec<String>>>(5)?.unwrap_or_default();
     let reads_all = advice.iter().any(|advice| advice.ends_with(READS_DAYS));
     Ok(if unchecked_hours > 72 {
@@ -254,6 +255,11 @@ fn adopted_tables(client: &mut Client) -> Result<Verdict, postgres::Error> {
         Verdict::fail(
             format!("new names of {names} were last looked for {age} s ago, so their calls are missing{left_out}"),
             "systemctl enable --now callstats-sync.timer, or run callstats adopt sync each minute",
+        )
+    } else if let Some(warnings) = warnings {
+        Verdict::warn(
+            format!("{warnings}{left_out}"),
+            "callstats adopt off NAME, a filter for each mapping, or a policy that lets callstats_worker read all rows",
         )
     } else if reads_all {
         Verdict::warn(format!("a day of {names} reads all rows of a table{left_out}"), advice.join("; or "))

@@ -1,6 +1,6 @@
 -- For `callstats check`: the mappings that are on, the seconds since the last synchronization, the rows left out, the days
--- answered from sums and the hours since the oldest of them was compared, and the advice on indexes, which tables of
--- an older adopt.sql do not have.
+-- answered from sums and the hours since the oldest of them was compared, the advice on indexes, and warnings. Tables of
+-- an older adopt.sql have neither advice nor warnings.
 select coalesce(string_agg(distinct name, ', '), 'none'),
        coalesce(max(extract(epoch from now() - synced_at))::bigint, 0),
        (select string_agg(count || ' rows: ' || reason, '; ')
@@ -10,5 +10,7 @@ select coalesce(string_agg(distinct name, ', '), 'none'),
        (select min(summed_from) || ' to ' || max(summed_until - 1) from callstats.source),
        (max(extract(epoch from now() - compared_since)) / 3600)::bigint,
        (select array_agg(line)
-        from callstats.source s, jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'advice', '[]')) line)
+        from callstats.source s, jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'advice', '[]')) line),
+       (select string_agg(s.name || ': ' || line, '; ' order by s.name)
+        from callstats.source s, jsonb_array_elements_text(coalesce(to_jsonb(s) -> 'warnings', '[]')) line)
 from callstats.source

@@ -62,14 +62,15 @@ Exit codes:
     Status,
     /// Creates the names that are new in the tables
     #[command(after_help = "\
-Looks at the last days, and once a day at all rows. callstats-sync.timer runs it each minute.
+Looks at the last days, and once a day at all rows. callstats-sync.timer runs it each minute. Names are created in one
+transaction, and daily sums in several.
 
 Example:
   callstats adopt sync --full
 
 Exit codes:
   0  done
-  1  failed, and nothing was changed
+  1  failed; what was summed before stays, and the next run continues
   2  the arguments are wrong")]
     Sync {
         /// Looks at all rows
@@ -89,12 +90,12 @@ pub const MAPPING_KEYS: [(&str, &str); 21] = [
     ("organization", "expression"),
     ("folder", "expression"),
     ("agent", "expression"),
-    ("start", "expression: a timestamp, a date, a number since 1970, or text with start_pattern"),
+    ("start", "expression: a timestamp, a date, a number since 1970, or text with start_pattern or start_unit"),
     ("duration", "expression: a number with unit, an interval, a time, or text with unit"),
     ("filter", "condition of the rows that count"),
     ("time_zone", "of starts without a zone, and of new organizations"),
     ("span", "the longest time from the first to the last row of a call; default 4 hours"),
-    ("start_unit", "s or ms, for numbers"),
+    ("start_unit", "s or ms, for numbers and for text of them"),
     ("start_pattern", "of YYYY MM DD HH24 MI SS MS, for text"),
     ("unit", "of the duration: s, ms, days, or hms for text"),
     ("horizon", "days older than this are summed by sync, such as '7 days'; default: none are"),

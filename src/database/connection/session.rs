@@ -5,7 +5,7 @@ use crate::database::connection::Connection;
 use crate::database::connection::statements::{
     IS_ADOPTED, SessionStatement, UNUSED, daily_total, folder_name, scope_row,
 };
-use crate::database::error::{classify, is_unencodable};
+use crate::database::error::{classify, classify_adopted, is_unencodable};
 use crate::store::DatabaseErrorKind::{ConnectionLost, Internal, Unavailable};
 use crate::store::{DailyTotal, DatabaseError, DateRange, Scope, ScopeQuery, ScopeRow, Session, StreamError};
 use postgres::error::SqlState;
@@ -127,6 +127,7 @@ impl Connection {
             {
                 self.daily_rows(false, scope, days, each).map_err(stream_error)
             }
+            Err(RowsError::Database(error)) if is_adopted => Err(classify_adopted(&error).into()),
             result => result.map_err(stream_error),
         }
     }

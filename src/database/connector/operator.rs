@@ -93,7 +93,11 @@ impl Connector {
                 },
             );
         let connected = connected.ok_or_else(|| {
-            DatabaseError::new(Unavailable, format!("the database at {} did not reply in time", route.host), "")
+            DatabaseError::new(
+                Unavailable,
+                format!("the database at {} did not reply in time", route.host),
+                "check that PostgreSQL is running, and that a firewall lets the connection through",
+            )
         })?;
         connected.map_err(|error| classify_connect_error(&error))
     }

@@ -1,6 +1,8 @@
 //! Names, starts and durations as tables have them, and the SQL that each becomes. Pure. Nothing here depends on the
 //! time zone or the date style of a session.
 
+use std::fmt;
+
 /// The longest duration of a call, in milliseconds: that of callstats.call.
 const LONGEST_MS: &str = "2147483647";
 const LONGEST_S: &str = "2147483.647";
@@ -64,6 +66,19 @@ impl Name {
     /// The name as text, compared by bytes.
     pub fn text(&self, column: &str) -> String {
         format!("({column}::text collate \"C\")")
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instant => f.write_str("an instant"),
+            Self::Wall => f.write_str("wall-clock time of the organization"),
+            Self::WallIn(zone) => write!(f, "wall-clock time in {zone}"),
+            Self::Date => f.write_str("a day"),
+            Self::Epoch { per_second: 1, .. } => f.write_str("seconds since 1970"),
+            Self::Epoch { .. } => f.write_str("milliseconds since 1970"),
+        }
     }
 }
 
