@@ -72,11 +72,16 @@ impl Condition {
         std::iter::once(self.column).chain(right).collect()
     }
 
+    /// Whether it compares numbers.
+    pub fn is_order(&self) -> bool {
+        matches!(self.test, Test::Order(..))
+    }
+
     /// The value, if it should be a number and is none.
     pub fn no_number<'v>(&self, values: &'v Values) -> Option<&'v str> {
         let value = values.get(self.column);
-        let is_order = matches!(self.test, Test::Order(..));
-        Some(value).filter(|value| is_order && !value.trim().is_empty() && decimal(value, Point::Either).is_none())
+        Some(value)
+            .filter(|value| self.is_order() && !value.trim().is_empty() && decimal(value, Point::Either).is_none())
     }
 
     pub fn column(&self) -> usize {

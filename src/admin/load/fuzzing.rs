@@ -46,7 +46,8 @@ impl Reader {
 fn read(mapping: Mapping, path: &Path) -> Option<Read> {
     let input = Input::open(path).ok()?;
     let (sender, messages) = sync_channel(MESSAGES);
-    reading::read(&input, mapping, 0, Arc::default(), sender);
+    let before = reading::Before { complete: 0, refusal: None };
+    reading::read(&input, mapping, before, Arc::default(), sender);
     let mut read = Read { names: Vec::new(), ids: Vec::new(), rows: 0, records: 0, has_problems: false };
     for message in messages {
         match message {

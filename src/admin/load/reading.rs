@@ -2,6 +2,7 @@
 
 use crate::admin::error::Error;
 use crate::admin::load::batch::{Batch, Duration, Ending, Message, NewFolder, NewPlace, Opening, Row, Start};
+use crate::admin::load::condition::Condition;
 use crate::admin::load::duration::Point;
 use crate::admin::load::input::Input;
 use crate::admin::load::mapping::Mapping;
@@ -61,6 +62,7 @@ fn read_all(
         names: Names::default(),
         is_open: false,
         has_header: false,
+        orders: mapping.conditions().into_iter().filter(|condition| condition.is_order()).cloned().collect(),
         no_number: None,
         no_numbers: 0,
         batch: Batch::default(),
@@ -143,6 +145,8 @@ struct Reading<'a> {
     is_open: bool,
     /// It has a header with the columns of the mapping.
     has_header: bool,
+    /// The conditions that compare numbers.
+    orders: Vec<Condition>,
     /// What a condition compared that should be a number and is none: the first of them, and how many records there are.
     no_number: Option<String>,
     no_numbers: u64,
@@ -164,11 +168,8 @@ impl Reading<'_> {
 
     /// A comparison with a number never holds for what is none, and that may be a mistake.
     fn note_no_number(&mut self, place: Place, values: &Values) {
-        let conditions = self.mapping.conditions();
-        let Some((column, value)) = conditions.iter().find_map(|one| Some((one.column(), one.no_number(values)?)))
-        else {
-            return;
-        };
+        let found = self.orders.iter().find_map(|one| Some((one.column(), one.no_number(values)?)));
+        let Some((column, value)) = found else { return };
         self.no_numbers += 1;
         if self.no_number.is_none() {
             let name = self.mapping.columns.name(column);
