@@ -109,7 +109,7 @@ complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_se
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l organization -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l folder -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l agent -d 'expression' -r
-complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start -d 'expression: a timestamp, a date, a number since 1970, or text with start_pattern or start_unit' -r
+complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l start -d 'expression: timestamp, date, number since 1970, or text by start_pattern or start_unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l duration -d 'expression: a number with unit, an interval, a time, or text with unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l filter -d 'condition of the rows that count' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from try" -l time-zone -d 'of starts without a zone, and of new organizations' -r
@@ -132,7 +132,7 @@ complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_se
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l organization -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l folder -d 'expression' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l agent -d 'expression' -r
-complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start -d 'expression: a timestamp, a date, a number since 1970, or text with start_pattern or start_unit' -r
+complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l start -d 'expression: timestamp, date, number since 1970, or text by start_pattern or start_unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l duration -d 'expression: a number with unit, an interval, a time, or text with unit' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l filter -d 'condition of the rows that count' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from on" -l time-zone -d 'of starts without a zone, and of new organizations' -r
@@ -153,12 +153,12 @@ complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_se
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from sync" -l database -d 'Database of a command [default: DATABASE_URL, else as psql: PGHOST, ...]' -r
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from sync" -l full -d 'Looks at all rows'
 complete -c callstats -n "__fish_callstats_using_subcommand adopt; and __fish_seen_subcommand_from sync" -s h -l help -d 'Print help'
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l preset -d 'A mapping that is there already: see --print-preset' -r
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l preset -d 'A built-in mapping: see --print-preset' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l map -d 'A mapping in TOML; options win over it' -r -F
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l print-preset -d 'Prints a preset, to begin a mapping with' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l existing -d 'Calls that are there and differ' -r -f -a "replace\t'They get the values of the file'
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l existing -d 'Existing calls that differ' -r -f -a "replace\t'They get the values of the file'
 leave\t'They stay as they are'"
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l if-loaded -d 'Files that were loaded before [default: skip, and refuse those that were loaded with another mapping]' -r -f -a "skip\t'They are passed over, whatever they were loaded with'
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l if-loaded -d 'Known files [default: skip; other mapping: refuse]' -r -f -a "skip\t'They are passed over, whatever they were loaded with'
 refuse\t'They are an error'"
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l company -d 'The company of all calls' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l organization -d 'The organization of all calls' -r
@@ -168,19 +168,19 @@ complete -c callstats -n "__fish_callstats_using_subcommand load" -l filter -d '
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l start-pattern -d 'How starts are written: \'DD.MM.YYYY HH24:MI\' or \'%d/%m/%Y %H:%M\'' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l start-unit -d 'Starts are numbers since 1970: s, ms, us, ns; days are those of spreadsheets' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l time-zone -d 'IANA zone of starts without an offset [default: that of the organization]' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l unit -d 'Of the duration: s, ms, us, ns, min, h, days, hms' -r
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l unit -d 'Unit of the duration: s, ms, us, ns, min, h, days, hms' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l format -d 'csv, json or xml [default: by the content]' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l encoding -d 'Such as windows-1252 [default: UTF-8, or UTF-16 by the content]' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l delimiter -d 'Between columns [default: by the header]' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l quote -d 'Around columns; \'\' is none' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l escape -d 'Before a quote in a column [default: a second quote]' -r
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l encoding -d 'Encoding, such as windows-1252 [default: UTF-8, or UTF-16 by the content]' -r
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l delimiter -d 'Delimiter of the columns [default: by the header]' -r
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l quote -d 'Quote character; \'\' for no quotes' -r
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l escape -d 'Escape character before a quote in a column [default: a second quote]' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l decimal -d 'The decimal point [default: . and with the delimiter ; also a comma]' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l columns -d 'Names for the columns' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l records -d 'Where records are: in JSON a path, in XML an element' -r
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l database -d 'Database of a command [default: DATABASE_URL, else as psql: PGHOST, ...]' -r
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l check -d 'Shows what would come, and writes nothing'
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l check -d 'Prints what would be loaded, and writes nothing'
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l json -d 'One JSON object instead of a summary'
-complete -c callstats -n "__fish_callstats_using_subcommand load" -l again -d 'Loads all of a file that was loaded before: delete its calls first, or those without ids count twice'
+complete -c callstats -n "__fish_callstats_using_subcommand load" -l again -d 'Loads a known file again: delete its calls first, or those without ids count twice'
 complete -c callstats -n "__fish_callstats_using_subcommand load" -l no-header -d 'The first line is a record; columns are called 1, 2, ...'
 complete -c callstats -n "__fish_callstats_using_subcommand load" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c callstats -n "__fish_callstats_using_subcommand completions" -l database -d 'Database of a command [default: DATABASE_URL, else as psql: PGHOST, ...]' -r

@@ -14,7 +14,7 @@ Examples:
 Exit codes:
   0  done
   1  failed: the mapping does not fit
-  2  the arguments are wrong")]
+  2  usage error")]
     Try {
         #[command(flatten)]
         mapping: MappingArguments,
@@ -30,7 +30,7 @@ Examples:
 Exit codes:
   0  done
   1  failed, and nothing was changed
-  2  the arguments are wrong")]
+  2  usage error")]
     On {
         #[command(flatten)]
         mapping: MappingArguments,
@@ -45,7 +45,7 @@ Example:
 Exit codes:
   0  done
   1  failed, and nothing was changed
-  2  the arguments are wrong")]
+  2  usage error")]
     Off {
         /// The mapping's name [default: all]
         name: Option<String>,
@@ -58,7 +58,7 @@ Example:
 Exit codes:
   0  done
   1  failed, or a mapping does not fit its table
-  2  the arguments are wrong")]
+  2  usage error")]
     Status,
     /// Creates the names that are new in the tables
     #[command(after_help = "\
@@ -71,7 +71,7 @@ Example:
 Exit codes:
   0  done
   1  failed; what was summed before stays, and the next run continues
-  2  the arguments are wrong")]
+  2  usage error")]
     Sync {
         /// Looks at all rows
         #[arg(long)]
@@ -90,7 +90,7 @@ pub const MAPPING_KEYS: [(&str, &str); 21] = [
     ("organization", "expression"),
     ("folder", "expression"),
     ("agent", "expression"),
-    ("start", "expression: a timestamp, a date, a number since 1970, or text with start_pattern or start_unit"),
+    ("start", "expression: timestamp, date, number since 1970, or text by start_pattern or start_unit"),
     ("duration", "expression: a number with unit, an interval, a time, or text with unit"),
     ("filter", "condition of the rows that count"),
     ("time_zone", "of starts without a zone, and of new organizations"),

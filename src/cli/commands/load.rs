@@ -26,13 +26,13 @@ pub struct LoadArguments {
     /// Files, compressed ones too; - is standard input
     #[arg(value_name = "FILE", required_unless_present = "print_preset")]
     pub files: Vec<PathBuf>,
-    /// Shows what would come, and writes nothing
+    /// Prints what would be loaded, and writes nothing
     #[arg(long)]
     pub check: bool,
     /// One JSON object instead of a summary
     #[arg(long)]
     pub json: bool,
-    /// A mapping that is there already: see --print-preset
+    /// A built-in mapping: see --print-preset
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// A mapping in TOML; options win over it
@@ -41,13 +41,13 @@ pub struct LoadArguments {
     /// Prints a preset, to begin a mapping with
     #[arg(long, value_name = "NAME", exclusive = true)]
     pub print_preset: Option<String>,
-    /// Calls that are there and differ
+    /// Existing calls that differ
     #[arg(long, value_enum, default_value = "replace")]
     pub existing: ExistingCalls,
-    /// Files that were loaded before [default: skip, and refuse those that were loaded with another mapping]
+    /// Known files [default: skip; other mapping: refuse]
     #[arg(long, value_enum)]
     pub if_loaded: Option<KnownFiles>,
-    /// Loads all of a file that was loaded before: delete its calls first, or those without ids count twice
+    /// Loads a known file again: delete its calls first, or those without ids count twice
     #[arg(long, conflicts_with = "if_loaded")]
     pub again: bool,
     /// The company of all calls
@@ -74,22 +74,22 @@ pub struct LoadArguments {
     /// IANA zone of starts without an offset [default: that of the organization]
     #[arg(long, value_name = "ZONE")]
     pub time_zone: Option<String>,
-    /// Of the duration: s, ms, us, ns, min, h, days, hms
+    /// Unit of the duration: s, ms, us, ns, min, h, days, hms
     #[arg(long, value_name = "UNIT")]
     pub unit: Option<String>,
     /// csv, json or xml [default: by the content]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// Such as windows-1252 [default: UTF-8, or UTF-16 by the content]
+    /// Encoding, such as windows-1252 [default: UTF-8, or UTF-16 by the content]
     #[arg(long, value_name = "LABEL")]
     pub encoding: Option<String>,
-    /// Between columns [default: by the header]
+    /// Delimiter of the columns [default: by the header]
     #[arg(long, value_name = "CHARACTER")]
     pub delimiter: Option<String>,
-    /// Around columns; '' is none
+    /// Quote character; '' for no quotes
     #[arg(long, value_name = "CHARACTER")]
     pub quote: Option<String>,
-    /// Before a quote in a column [default: a second quote]
+    /// Escape character before a quote in a column [default: a second quote]
     #[arg(long, value_name = "CHARACTER")]
     pub escape: Option<String>,
     /// The decimal point [default: . and with the delimiter ; also a comma]

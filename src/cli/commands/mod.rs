@@ -58,7 +58,7 @@ Example:
 Exit codes:
   0  all checks passed, perhaps with warnings
   1  a check failed
-  2  the arguments are wrong")]
+  2  usage error")]
     Check {
         /// One JSON object instead of lines
         #[arg(long)]
@@ -92,8 +92,8 @@ Examples:
 
 Exit codes:
   0  done
-  1  a file was not loaded; the others were
-  2  the arguments are wrong")]
+  1  at least one file was not loaded; the output names each that was not
+  2  usage error")]
     Load(Box<LoadArguments>),
     /// Prints the completions of a shell
     #[command(after_help = "\
@@ -103,7 +103,7 @@ Example:
 Exit codes:
   0  done
   1  standard output cannot be written
-  2  the arguments are wrong")]
+  2  usage error")]
     Completions { shell: Shell },
     /// Writes the manual pages of the commands into a folder
     #[command(
@@ -115,7 +115,7 @@ Example:
 Exit codes:
   0  done
   1  the folder cannot be written
-  2  the arguments are wrong"
+  2  usage error"
     )]
     Manual { folder: PathBuf },
 }
@@ -142,7 +142,7 @@ Examples:
 Exit codes:
   0  done
   1  failed
-  2  the arguments are wrong")]
+  2  usage error")]
     List {
         /// One JSON array instead of a table
         #[arg(long)]
@@ -158,7 +158,7 @@ Example:
 Exit codes:
   0  done
   1  failed, and nothing was changed
-  2  the arguments are wrong")]
+  2  usage error")]
     Add {
         #[command(flatten)]
         name: TenantName,
@@ -178,7 +178,7 @@ Examples:
 Exit codes:
   0  done
   1  failed, and nothing was changed
-  2  the arguments are wrong")]
+  2  usage error")]
     Rename {
         #[command(flatten)]
         name: TenantName,
@@ -200,7 +200,7 @@ Examples:
 Exit codes:
   0  done
   1  failed or refused, and nothing was changed
-  2  the arguments are wrong")]
+  2  usage error")]
     Delete {
         #[command(flatten)]
         name: TenantName,
@@ -230,7 +230,7 @@ Examples:
 Exit codes:
   0  done
   1  failed, and there is no new token
-  2  the arguments are wrong")]
+  2  usage error")]
     Add {
         /// The company's short name
         company: String,
@@ -253,7 +253,7 @@ Examples:
 Exit codes:
   0  done
   1  failed
-  2  the arguments are wrong")]
+  2  usage error")]
     List {
         /// The company's short name
         company: Option<String>,
@@ -269,7 +269,7 @@ Example:
 Exit codes:
   0  done
   1  failed, and the token still counts
-  2  the arguments are wrong")]
+  2  usage error")]
     Revoke {
         /// The company's short name
         company: String,
@@ -312,7 +312,7 @@ Examples:
 Exit codes:
   0  done
   1  failed; the transaction that failed changed nothing
-  2  the arguments are wrong")]
+  2  usage error")]
     Install {
         #[arg(value_enum, default_value = "schema")]
         script: Script,
@@ -328,7 +328,7 @@ Example:
 Exit codes:
   0  done
   1  standard output cannot be written
-  2  the arguments are wrong")]
+  2  usage error")]
     Print {
         #[arg(value_enum, default_value = "schema")]
         script: Script,
@@ -341,7 +341,7 @@ Example:
 Exit codes:
   0  the schema has the version of this executable
   1  it has another version, does not exist, or cannot be read
-  2  the arguments are wrong")]
+  2  usage error")]
     Version {
         /// One JSON object instead of lines
         #[arg(long)]
