@@ -17,8 +17,9 @@ from tests.support.worker import Worker  # noqa: E402
 
 def pytest_configure(config):
     config.pluginmanager.register(no_skips)
-    # A shell's background ignores Ctrl-C, and so would all that the tests start.
+    # A shell's background ignores Ctrl-C, nohup the end of its terminal, and so would all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook

@@ -25,14 +25,13 @@ pub fn connect(database: Option<&str>) -> Result<Client, Error> {
     })?;
     let connector = Connector::for_operator(&url).map_err(|error| Error::new(error, ""))?;
     connector.client().map_err(|error| {
-        // The hints of the worker name the variable that it connects by.
         let hint = match error.kind {
-            _ if from == "DATABASE_URL" => error.hint,
             // Root, for one, is no role of PostgreSQL.
             DatabaseErrorKind::Refused if from == PG_VARIABLES => CONNECT_AS_OWNER,
-            DatabaseErrorKind::Unavailable => "check host and port, and that PostgreSQL is running there",
+            // The hints of the worker may name the variable that it connects by.
+            _ if from == "DATABASE_URL" || !error.hint.contains("DATABASE_URL") => error.hint,
             DatabaseErrorKind::Refused => "check the user, the password and the name of the database",
-            _ => error.hint,
+            _ => "check host and port, and that PostgreSQL is running there",
         };
         Error::new(format!("{} (connected by {from})", error.message), hint)
     })
