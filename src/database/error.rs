@@ -91,8 +91,7 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
             "ask for fewer days, raise CALLSTATS_STATEMENT_TIMEOUT_MS, or look for a lock on the calls in pg_locks",
         );
     }
-    // A prepared statement whose result has another type now, because call_source was replaced: a new connection
-    // prepares it again.
+    // A statement that was prepared again has met another replacement: a new connection may do.
     if *code == SqlState::FEATURE_NOT_SUPPORTED {
         return (ConnectionLost, "the statement no longer fits the schema", "run `callstats check`");
     }
@@ -128,6 +127,11 @@ fn by_code(code: &SqlState) -> (DatabaseErrorKind, &'static str, &'static str) {
 pub fn is_lost_statement(error: &postgres::Error) -> bool {
     let lost = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT, SqlState::PROTOCOL_VIOLATION];
     error.as_db_error().is_some_and(|error| lost.contains(error.code()) && error.severity() == "ERROR")
+}
+
+/// Whether the result of a prepared statement has another type now, because call_source was replaced.
+pub fn is_outdated_statement(error: &postgres::Error) -> bool {
+    error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
 }
 
 /// Whether the encoding of the database lacks a character of a name that was asked for.

@@ -81,13 +81,12 @@ def test_head_reads_no_calls(two_companies, start):
 
 
 def test_replaced_view_is_prepared_again(two_companies, start):
-    """PostgreSQL refuses a prepared statement whose result has another type now; the worker prepares it again, once for
-    each request: with a second connection that has prepared it before, that one could be met next."""
+    """PostgreSQL refuses a prepared statement whose result has another type now; the worker prepares it again."""
     two_companies.query("""select pg_advisory_unlock(1);
         create or replace view callstats.call_source as
             select 1 as organization_id, date '2026-03-03' as call_date, 1 as folder_id, null::text as agent_id,
                    1 as calls, 1000 as duration_ms""")
-    worker = start(Worker, two_companies.url, CALLSTATS_DB_CONNECTIONS="1")
+    worker = start(Worker, two_companies.url)
     uri = f"/stats/acme/support?token=acme-token&{YEAR}"
     right = worker.ask("GET", uri)
     assert right.status == 200 and b'"calls":1' in right.body

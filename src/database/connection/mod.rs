@@ -6,11 +6,12 @@ pub mod statements;
 
 use crate::database::client::{Client, Parameter, Query, RowsError};
 use crate::database::dial::{Dialler, Route};
-use crate::database::error::{classify, describe, is_lost_statement};
+use crate::database::error::{classify, describe, is_lost_statement, is_outdated_statement};
 use crate::store::DatabaseErrorKind::{ConnectionLost, Unavailable};
 use crate::store::{DatabaseError, DateRange, Scope, ScopeQuery, Session, StreamError};
 use postgres::{Row, Statement};
 use statements::{SessionStatement, Statements};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -156,24 +157,38 @@ impl Connection {
         let begin = (!self.is_direct).then_some(self.shared.for_transaction.as_str());
         let loses_statements = &self.shared.loses_statements;
         if let (Some(statements), false) = (&mut self.statements, loses_statements.load(Ordering::Relaxed)) {
-            match prepared(&mut self.client, statements, which) {
-                Ok(statement) => {
-                    let result = self.client.rows(begin, Query::Prepared(&statement), parameters, each);
-                    match result {
-                        Err(RowsError::Database(error)) if begin.is_some() && is_lost_statement(&error) => {
-                            note_lost_statements(loses_statements, &error);
-                        }
-                        result => return result,
-                    }
-                }
-                Err(error) if begin.is_some() && is_lost_statement(&error) => {
+            let is_first = Cell::new(true);
+            let mut each = |row| {
+                is_first.set(false);
+                each(row)
+            };
+            let mut result = run_prepared(&mut self.client, statements, which, begin, parameters, &mut each);
+            if is_first.get() && matches!(&result, Err(RowsError::Database(error)) if is_outdated_statement(error)) {
+                statements[which as usize] = None;
+                result = run_prepared(&mut self.client, statements, which, begin, parameters, &mut each);
+            }
+            match result {
+                Err(RowsError::Database(error)) if begin.is_some() && is_lost_statement(&error) => {
                     note_lost_statements(loses_statements, &error);
                 }
-                Err(error) => return Err(RowsError::Database(error)),
+                result => return result,
             }
         }
         self.client.rows(begin, Query::Text(which.text()), parameters, each)
     }
+}
+
+/// Runs the prepared statement, prepared now if it is not yet.
+fn run_prepared<E>(
+    client: &mut Client,
+    statements: &mut Statements,
+    which: SessionStatement,
+    begin: Option<&str>,
+    parameters: &[Parameter<'_>],
+    each: &mut dyn FnMut(Row) -> Result<(), E>,
+) -> Result<(), RowsError<E>> {
+    let statement = prepared(client, statements, which).map_err(RowsError::Database)?;
+    client.rows(begin, Query::Prepared(&statement), parameters, each)
 }
 
 /// The prepared statement. One round trip if it is not prepared yet.
